@@ -1,0 +1,1 @@
+"""The provider's hooks, in the module named for the service."""

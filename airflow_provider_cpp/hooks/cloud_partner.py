@@ -1,0 +1,680 @@
+"""The hook: signs in with azure-identity and sends what `airflow_provider_cpp.api` describes."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import ssl
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self, TypeVar
+from urllib.parse import urlsplit
+from weakref import WeakKeyDictionary
+
+import aiohttp
+import requests
+from airflow.providers.common.compat.connection import get_async_connection, get_async_extra_dejson
+from airflow.providers.http.hooks.http import HttpHook
+from azure.core.exceptions import AzureError, ClientAuthenticationError
+from requests.utils import get_environ_proxies, select_proxy
+from urllib3.exceptions import NewConnectionError
+from yarl import URL
+
+from airflow_provider_cpp import api
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterable
+    from types import ModuleType
+
+    from airflow.providers.common.compat.sdk import Connection
+
+T = TypeVar("T")
+log = logging.getLogger(__name__)
+
+DEFAULT_AUTHORITY = "https://login.microsoftonline.com"
+# For any other identity host, asking the public cloud whether it exists is pointless, and may be impossible.
+_KNOWN_AUTHORITIES = (DEFAULT_AUTHORITY, "https://login.microsoftonline.us", "https://login.chinacloudapi.cn")
+# Longer than the usual `poke_interval`, so that polls find their TLS connection still open; in seconds.
+_KEEPALIVE = 75
+_IDENTITY_RETRIES = 2
+_CURES = {
+    "AADSTS7000215": "The client secret is wrong: the secret's value is wanted, not its id.",
+    "AADSTS7000222": "The client secret has expired: make a new one and put it into the connection.",
+    "AADSTS90002": "The tenant is wrong: extra 'tenantId' must be the directory (tenant) id of the "
+    "principal.",
+    "AADSTS900023": "The tenant is wrong: extra 'tenantId' must be the directory (tenant) id of the "
+    "principal.",
+    "AADSTS700016": "The client id is unknown in this tenant: check the login and the extra 'tenantId'.",
+}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a connection of type `cloud_partner` says, checked. Equal settings share sessions and tokens."""
+
+    base_url: str
+    publisher_id: str | None
+    client_id: str | None
+    client_secret: str | None = field(repr=False)
+    tenant_id: str | None
+    authority: str
+    certificate_path: str | None
+    managed_identity_client_id: str | None
+    workload_identity_tenant_id: str | None
+    verify: bool | str
+    timeout: float
+    proxies: tuple[tuple[str, str], ...] = field(repr=False)
+    api_version: str
+
+    @classmethod
+    def from_connection(cls, connection: Connection, extra: dict[str, Any]) -> Settings:
+        """Read and check a connection.
+
+        :raises ValueError: something is missing or can't be used; it says what and how to mend it
+        """
+        name = f"Connection {connection.conn_id!r}"
+
+        def text(key: str) -> str | None:
+            value = extra.get(key)
+            if value is not None and not isinstance(value, str):
+                raise ValueError(f"{name}: extra {key!r} must be text, not {type(value).__name__}.")
+            return (value or "").strip() or None
+
+        settings = cls(
+            base_url=_base_url(name, connection),
+            publisher_id=text("publisherId"),
+            client_id=(connection.login or "").strip() or None,
+            client_secret=connection.password or None,
+            tenant_id=text("tenantId"),
+            authority=_authority(name, text("authority")),
+            certificate_path=text("certificate_path"),
+            managed_identity_client_id=text("managed_identity_client_id"),
+            workload_identity_tenant_id=text("workload_identity_tenant_id"),
+            verify=_verify(name, extra.get("verify")),
+            timeout=_timeout(name, extra.get("timeout")),
+            proxies=_proxies(name, extra.get("proxies") or extra.get("proxy")),
+            api_version=text("api_version") or api.API_VERSION,
+        )
+        if settings.client_id and not settings.tenant_id:
+            raise ValueError(
+                f"{name} has a client id (login) but no tenant: set the extra 'tenantId' to the directory "
+                "(tenant) "
+                "id of the service principal."
+            )
+        if settings.client_id and not (settings.client_secret or settings.certificate_path):
+            raise ValueError(
+                f"{name} has a client id (login) but nothing to sign in with: set the password to the client "
+                "secret, or the extra 'certificate_path' to a certificate. To sign in as a managed or "
+                "workload "
+                "identity, leave the login empty."
+            )
+        if settings.client_secret and not settings.client_id:
+            raise ValueError(f"{name} has a password but no client id: set the login to the client id.")
+        if settings.certificate_path and not Path(settings.certificate_path).is_file():
+            raise ValueError(f"{name}: there is no file at certificate_path {settings.certificate_path!r}.")
+        if settings.verify is False:
+            log.warning(
+                "%s has verify=false: anybody on the way to %s can read the token. Give a CA bundle's path "
+                "instead.",
+                name,
+                settings.base_url,
+            )
+        return settings
+
+    def publisher(self, publisher_id: str | None) -> str:
+        """Return the publisher to use: the given one, else the connection's.
+
+        :raises ValueError: there is neither
+        """
+        if publisher_id is None and self.publisher_id is None:
+            raise ValueError("No publisher: set publisher_id, or the extra 'publisherId' of the connection.")
+        return self.publisher_id or "" if publisher_id is None else publisher_id
+
+
+class CloudPartnerHook(HttpHook):
+    """Release offers on the Microsoft commercial marketplace through the Cloud Partner Portal API.
+
+    Each method has an async twin named with a leading `a`. Every method raises `ValueError` before anything
+    is sent when an argument or the connection can't be used, and a `CloudPartnerError` for every answer that
+    is not a success; nothing is retried, but for one repetition with a fresh token after a 401. Publishers
+    are the connection's `publisherId` unless named.
+
+    In an event loop, all hooks whose connections are equal share one session, one connection pool and one
+    token while any of them is entered::
+
+        async with CloudPartnerHook() as hook:
+            operation = await hook.aget_operation(location)
+
+    :param cloud_partner_conn_id: id of a connection of type `cloud_partner`
+    """
+
+    conn_name_attr = "cloud_partner_conn_id"
+    default_conn_name = "cloud_partner_default"
+    conn_type = "cloud_partner"
+    hook_name = "Microsoft Cloud Partner Portal"
+
+    def __init__(self, cloud_partner_conn_id: str = default_conn_name) -> None:
+        super().__init__(http_conn_id=cloud_partner_conn_id)
+        self.cloud_partner_conn_id = cloud_partner_conn_id
+        self._settings: Settings | None = None
+        self._session: requests.Session | None = None
+        self._token: Callable[[], str] | None = None
+        self._entered = AsyncExitStack()
+
+    # --- the calls ------------------------------------------------------------------------------------------
+
+    def go_live(self, offer_id: str, publisher_id: str | None = None) -> str:
+        """Take an offer from preview to production (reference: Go live).
+
+        :return: Location path of the operation
+        """
+        return self._send(lambda s: api.go_live(s.publisher(publisher_id), offer_id))
+
+    async def ago_live(self, offer_id: str, publisher_id: str | None = None) -> str:
+        """Async twin of `go_live`."""
+        return await self._asend(lambda s: api.go_live(s.publisher(publisher_id), offer_id))
+
+    def publish(
+        self, offer_id: str, publisher_id: str | None = None, *, notification_emails: Iterable[str] = ()
+    ) -> str:
+        """Publish an offer to its preview (reference: Publish).
+
+        :param notification_emails: whom the service tells; ignored for migrated offers
+        :return: Location path of the operation
+        """
+        return self._send(
+            lambda s: api.publish(
+                s.publisher(publisher_id), offer_id, notification_emails=notification_emails
+            )
+        )
+
+    async def apublish(
+        self, offer_id: str, publisher_id: str | None = None, *, notification_emails: Iterable[str] = ()
+    ) -> str:
+        """Async twin of `publish`."""
+        return await self._asend(
+            lambda s: api.publish(
+                s.publisher(publisher_id), offer_id, notification_emails=notification_emails
+            )
+        )
+
+    def cancel(
+        self, offer_id: str, publisher_id: str | None = None, *, notification_emails: Iterable[str] = ()
+    ) -> str | None:
+        """Cancel what runs on an offer (reference: Cancel).
+
+        :return: Location path of the operation while it is being canceled, which takes minutes; None if it
+            was canceled at once
+        """
+        return self._send(
+            lambda s: api.cancel(s.publisher(publisher_id), offer_id, notification_emails=notification_emails)
+        )
+
+    async def acancel(
+        self, offer_id: str, publisher_id: str | None = None, *, notification_emails: Iterable[str] = ()
+    ) -> str | None:
+        """Async twin of `cancel`."""
+        return await self._asend(
+            lambda s: api.cancel(s.publisher(publisher_id), offer_id, notification_emails=notification_emails)
+        )
+
+    def get_operation(self, operation_location: str) -> api.Operation:
+        """Read an operation (reference: Retrieve operations).
+
+        :param operation_location: what `go_live`, `publish` or `cancel` returned; an absolute URL only on the
+            connection's host
+        """
+        return self._send(lambda s: api.get_operation(operation_location, s.base_url))
+
+    async def aget_operation(self, operation_location: str) -> api.Operation:
+        """Async twin of `get_operation`."""
+        return await self._asend(lambda s: api.get_operation(operation_location, s.base_url))
+
+    def list_operations(
+        self, offer_id: str, publisher_id: str | None = None, *, status: str | None = None
+    ) -> list[api.Submission]:
+        """List an offer's operations (reference: Retrieve operations).
+
+        :param status: only those in this state, e.g. `running`
+        """
+        return self._send(lambda s: api.list_operations(s.publisher(publisher_id), offer_id, status=status))
+
+    async def alist_operations(
+        self, offer_id: str, publisher_id: str | None = None, *, status: str | None = None
+    ) -> list[api.Submission]:
+        """Async twin of `list_operations`."""
+        return await self._asend(
+            lambda s: api.list_operations(s.publisher(publisher_id), offer_id, status=status)
+        )
+
+    def get_offer_status(self, offer_id: str, publisher_id: str | None = None) -> api.OfferStatus:
+        """Read how an offer stands (reference: Retrieve offer status)."""
+        return self._send(lambda s: api.get_offer_status(s.publisher(publisher_id), offer_id))
+
+    async def aget_offer_status(self, offer_id: str, publisher_id: str | None = None) -> api.OfferStatus:
+        """Async twin of `get_offer_status`."""
+        return await self._asend(lambda s: api.get_offer_status(s.publisher(publisher_id), offer_id))
+
+    def get_offer(
+        self,
+        offer_id: str,
+        publisher_id: str | None = None,
+        *,
+        slot: str | None = None,
+        version: int | None = None,
+    ) -> api.Offer:
+        """Read an offer: its draft, what is in a slot, or a version (reference: Retrieve a specific offer).
+
+        :param slot: `draft`, `preview` or `production`
+        :param version: a version's number; not together with `slot`
+        """
+        return self._send(
+            lambda s: api.get_offer(s.publisher(publisher_id), offer_id, slot=slot, version=version)
+        )
+
+    async def aget_offer(
+        self,
+        offer_id: str,
+        publisher_id: str | None = None,
+        *,
+        slot: str | None = None,
+        version: int | None = None,
+    ) -> api.Offer:
+        """Async twin of `get_offer`."""
+        return await self._asend(
+            lambda s: api.get_offer(s.publisher(publisher_id), offer_id, slot=slot, version=version)
+        )
+
+    def cancel_operation(self, operation_location: str) -> None:
+        """Cancel an operation if it still runs; another one on the same offer is left alone."""
+        if self.get_operation(operation_location).is_terminal:
+            return
+        publisher_id, offer_id = api.offer_of(operation_location)
+        log.warning("Canceling operation %s of %s/%s.", operation_location, publisher_id, offer_id)
+        self.cancel(offer_id, publisher_id)
+
+    async def acancel_operation(self, operation_location: str) -> None:
+        """Async twin of `cancel_operation`."""
+        if (await self.aget_operation(operation_location)).is_terminal:
+            return
+        publisher_id, offer_id = api.offer_of(operation_location)
+        log.warning("Canceling operation %s of %s/%s.", operation_location, publisher_id, offer_id)
+        await self.acancel(offer_id, publisher_id)
+
+    # --- sending, in a worker -------------------------------------------------------------------------------
+
+    @property
+    def settings(self) -> Settings:
+        """What the connection says, read once. Not for use inside an event loop.
+
+        :raises ValueError: the connection can't be used
+        """
+        if self._settings is None:
+            connection = self.get_connection(self.cloud_partner_conn_id)
+            self._settings = Settings.from_connection(connection, connection.extra_dejson)
+        return self._settings
+
+    def get_conn(
+        self, headers: dict[Any, Any] | None = None, extra_options: dict[str, Any] | None = None
+    ) -> requests.Session:
+        """Return the session, made once. It signs each request; it sends none of the connection's extras.
+
+        :param headers: to send with every request
+        :param extra_options: unused, there for `HttpHook`
+        """
+        if self._session is None:
+            self.base_url = self.settings.base_url
+            self._session = self._configure_session_from_mount_adapters(requests.Session())
+            self._session.auth = self._authorize
+            self._session.verify = self.settings.verify
+            self.merged_extra = {"timeout": self.settings.timeout, "allow_redirects": False}
+        self._session.headers.update(headers or {})
+        return self._session
+
+    def _authorize(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        if self._token is None:
+            import azure.identity
+
+            credential = _credential(self.settings, azure.identity, connection_verify=self.settings.verify)
+            self._token = azure.identity.get_bearer_token_provider(credential, api.TOKEN_SCOPE)
+        try:
+            request.headers["Authorization"] = f"Bearer {self._token()}"
+        except AzureError as error:
+            raise _identity_error(self.settings, error) from error
+        return request
+
+    def _send(self, make_call: Callable[[Settings], api.Call[T]]) -> T:
+        call = make_call(self.settings)
+        response = self._send_once(call)
+        if response.status == 401:
+            self._token = None  # revoked, or refused for another reason that a fresh one may cure
+            response = self._send_once(call)
+        return call.read(response)
+
+    def _send_once(self, call: api.Call[Any]) -> api.Response:
+        settings = self.settings
+        try:
+            answer = self.get_conn().request(
+                call.method,
+                settings.base_url + call.target(settings.api_version),
+                json=call.json_body,
+                headers=dict(call.headers),
+                timeout=settings.timeout,
+                allow_redirects=False,
+                # Said for each request: the environment would have its way over what the session says.
+                verify=settings.verify,
+                proxies=dict(settings.proxies) or None,
+            )
+            return api.Response(answer.status_code, answer.headers, answer.content, settings.base_url)
+        except requests.RequestException as error:
+            raise _no_answer(call, settings, error, unsent=_is_unsent(error)) from error
+
+    # --- sending, in an event loop --------------------------------------------------------------------------
+
+    async def __aenter__(self) -> Self:
+        """Keep session and token for all calls until the exit."""
+        await self._entered.enter_async_context(self._shared())
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        """Close them if no other hook uses them."""
+        await self._entered.aclose()
+
+    async def asettings(self) -> Settings:
+        """Return what the connection says, read once, without blocking the event loop.
+
+        :raises ValueError: the connection can't be used
+        """
+        if self._settings is None:
+            connection = await get_async_connection(self.cloud_partner_conn_id, hook=self)
+            extra = await get_async_extra_dejson(connection)
+            self._settings = Settings.from_connection(connection, extra)
+        return self._settings
+
+    @asynccontextmanager
+    async def _shared(self) -> AsyncIterator[_Shared]:
+        settings = await self.asettings()
+        in_loop = _shared_by_loop.setdefault(asyncio.get_running_loop(), {})
+        shared = in_loop.setdefault(settings, _Shared(settings))
+        shared.users += 1
+        try:
+            await shared.open()
+            yield shared
+        finally:
+            shared.users -= 1
+            if not shared.users:
+                if in_loop.get(settings) is shared:
+                    del in_loop[settings]
+                await shared.close()
+
+    async def _asend(self, make_call: Callable[[Settings], api.Call[T]]) -> T:
+        call = make_call(await self.asettings())
+        async with self._shared() as shared:
+            token = await shared.token()
+            response = await shared.send(call, token)
+            if response.status == 401:
+                await shared.renew(token)
+                response = await shared.send(call, await shared.token())
+            return call.read(response)
+
+
+class _Shared:
+    """What all uses of one connection share in one event loop: session, connection pool and token."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.users = 0
+        self._lock = asyncio.Lock()
+        self._session: aiohttp.ClientSession | None = None
+        self._proxy: str | None = None
+        self._credential: Any = None
+        self._get_token: Any = None
+
+    async def open(self) -> None:
+        """Make session and credential, once."""
+        async with self._lock:
+            if self._session is not None:
+                return
+            # Reading a CA bundle takes tens of milliseconds: not in the event loop.
+            context = await asyncio.to_thread(_ssl_context, self.settings)
+            self._proxy = select_proxy(
+                self.settings.base_url,
+                dict(self.settings.proxies) or get_environ_proxies(self.settings.base_url),
+            )
+            session = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(ssl=context, keepalive_timeout=_KEEPALIVE),
+                cookie_jar=aiohttp.DummyCookieJar(),
+                timeout=aiohttp.ClientTimeout(total=self.settings.timeout),
+            )
+            try:
+                await self._make_credential(session)
+            except BaseException:
+                await session.close()
+                raise
+            self._session = session
+
+    async def close(self) -> None:
+        """Close session and credential."""
+        if self._session is not None:
+            await self._credential.close()
+            await self._session.close()
+
+    async def _make_credential(self, session: aiohttp.ClientSession) -> None:
+        # Importing azure-identity and reading a certificate are blocking.
+        self._credential, self._get_token = await asyncio.to_thread(_async_credential, self.settings, session)
+
+    async def token(self) -> str:
+        """Return a token; it is asked for once and renewed before it expires."""
+        try:
+            return str(await self._get_token())
+        except AzureError as error:
+            raise _identity_error(self.settings, error) from error
+
+    async def renew(self, refused: str) -> None:
+        """Forget a token that the service refused, unless another use of the connection did so already."""
+        async with self._lock:
+            if self._session is not None and await self.token() == refused:
+                await self._credential.close()
+                await self._make_credential(self._session)
+
+    async def send(self, call: api.Call[Any], token: str) -> api.Response:
+        """Send a request once.
+
+        :raises CloudPartnerError: there was no answer
+        """
+        assert self._session is not None  # noqa: S101  opened by whoever holds it
+        settings = self.settings
+        try:
+            async with self._session.request(
+                call.method,
+                # As it is: an operation's path is the service's, and must not be quoted anew.
+                URL(settings.base_url + call.target(settings.api_version), encoded=True),
+                json=call.json_body,
+                headers={**call.headers, "Authorization": f"Bearer {token}"},
+                allow_redirects=False,
+                proxy=self._proxy,
+            ) as answer:
+                return api.Response(answer.status, answer.headers, await answer.read(), settings.base_url)
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            unsent = isinstance(error, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError)
+            raise _no_answer(call, settings, error, unsent=unsent) from error
+
+
+_shared_by_loop: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[Settings, _Shared]] = WeakKeyDictionary()
+
+
+def _ssl_context(settings: Settings) -> ssl.SSLContext | bool:
+    if settings.verify is False:
+        return False
+    return ssl.create_default_context(cafile=None if settings.verify is True else settings.verify)
+
+
+def _credential(settings: Settings, identity: ModuleType, **options: Any) -> Any:
+    """Return the credential for a connection.
+
+    :param identity: `azure.identity`, or its async twin `azure.identity.aio` with the same names
+    """
+    options |= {
+        "authority": settings.authority,
+        "disable_instance_discovery": settings.authority not in _KNOWN_AUTHORITIES,
+        "connection_timeout": settings.timeout,
+        "read_timeout": settings.timeout,
+        "retry_total": _IDENTITY_RETRIES,
+    }
+    if settings.proxies:
+        options["proxies"] = dict(settings.proxies)
+    if not settings.client_id:
+        for name in ("managed_identity_client_id", "workload_identity_tenant_id"):
+            if value := getattr(settings, name):
+                options[name] = value
+        return identity.DefaultAzureCredential(**options)
+    if settings.certificate_path:
+        return identity.CertificateCredential(
+            settings.tenant_id,
+            settings.client_id,
+            settings.certificate_path,
+            password=settings.client_secret,
+            **options,
+        )
+    return identity.ClientSecretCredential(
+        settings.tenant_id, settings.client_id, settings.client_secret, **options
+    )
+
+
+def _async_credential(settings: Settings, session: aiohttp.ClientSession) -> tuple[Any, Any]:
+    import azure.identity.aio
+    from azure.core.pipeline.transport import AioHttpTransport
+
+    # On the shared session, so that its TLS context serves for the identity host as well.
+    transport = AioHttpTransport(
+        session=session,
+        session_owner=False,
+        connection_timeout=settings.timeout,
+        read_timeout=settings.timeout,
+    )
+    credential = _credential(settings, azure.identity.aio, transport=transport)
+    return credential, azure.identity.aio.get_bearer_token_provider(credential, api.TOKEN_SCOPE)
+
+
+def _identity_error(settings: Settings, error: AzureError) -> api.CloudPartnerError:
+    """Return the error for a token that could not be had: an outage passes, a refusal stays."""
+    words = api.plain_text(error.message, 500)
+    status = getattr(getattr(error, "response", None), "status_code", None)
+    refused = isinstance(error, ClientAuthenticationError) and not isinstance(
+        error.__cause__, AzureError | OSError
+    )
+    if not refused or status == 429 or (status or 0) >= 500:
+        return api.CloudPartnerError(
+            f"No token could be had from {settings.authority}, so nothing was sent: {words}. Check that "
+            "the host "
+            "can be reached from here, and its certificate (extra 'verify').",
+            unsent=True,
+        )
+    who = f"client {settings.client_id} of tenant {settings.tenant_id}" if settings.client_id else "this host"
+    cure = next((cure for code, cure in _CURES.items() if f"{code}:" in words), api.AuthenticationError.hint)
+    return api.AuthenticationError(f"{settings.authority} gave {who} no token: {words} {cure}", unsent=True)
+
+
+def _no_answer(
+    call: api.Call[Any], settings: Settings, error: Exception, *, unsent: bool
+) -> api.CloudPartnerError:
+    what = "was not sent" if unsent else "was sent, and it is not known whether it had its effect"
+    reason = api.plain_text(str(error), 300) or "no reason given"
+    if isinstance(error, TimeoutError | requests.Timeout) and not unsent:
+        reason = f"no answer within {settings.timeout:g} s"
+    return api.CloudPartnerError(
+        f"{call.action} failed: {call.method} {call.path} {what}. {settings.base_url} could not be "
+        "reached or gave "
+        f"no answer ({type(error).__name__}: {reason}). Check host, network, proxy and certificate (extra "
+        "'verify').",
+        unsent=unsent,
+    )
+
+
+def _is_unsent(error: requests.RequestException) -> bool:
+    """Whether no connection came to be, so that surely nothing was sent."""
+    if isinstance(error, requests.ConnectTimeout):
+        return True
+    reason = getattr(error.args[0], "reason", None) if error.args else None
+    cause = (
+        reason.args[0] if isinstance(error, requests.exceptions.SSLError) and reason and reason.args else None
+    )
+    return isinstance(reason, NewConnectionError) or isinstance(cause, ssl.SSLCertVerificationError)
+
+
+# --- reading a connection -----------------------------------------------------------------------------------
+
+
+def _base_url(name: str, connection: Connection) -> str:
+    host = (connection.host or "").strip().rstrip("/")
+    if not host:
+        return api.DEFAULT_HOST
+    url = host if "://" in host else f"{connection.schema or 'https'}://{host}"
+    if connection.port and urlsplit(url).port is None:
+        url = f"{url}:{connection.port}"
+    return _checked_url(name, "host", url)
+
+
+def _authority(name: str, authority: str | None) -> str:
+    if authority is None:
+        return DEFAULT_AUTHORITY
+    url = authority.rstrip("/")
+    return _checked_url(name, "extra 'authority'", url if "://" in url else f"https://{url}")
+
+
+def _checked_url(name: str, what: str, url: str) -> str:
+    """Return a URL that secrets may be sent to: https, or on this machine; nothing but the host."""
+    try:
+        scheme, host, port = api.origin(url)
+        parts = urlsplit(url)
+        plain = not (parts.path or parts.query or parts.fragment) and url.isascii() and url.isprintable()
+    except ValueError:
+        plain = False
+    if not plain or " " in url or "\\" in url:
+        raise ValueError(
+            f"{name}: {what} must be like 'https://cloudpartner.azure.com', with no path; not {url!r}."
+        )
+    if scheme == "http" and host not in ("localhost", "127.0.0.1", "::1"):
+        raise ValueError(
+            f"{name}: {what} {url!r} must begin with https://, or everybody could read the token."
+        )
+    bracketed = f"[{host}]" if ":" in host else host
+    return f"{scheme}://{bracketed}" + ("" if port == api.DEFAULT_PORTS[scheme] else f":{port}")
+
+
+def _verify(name: str, value: Any) -> bool | str:
+    if value is None or value == "":
+        return True
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, str) and value.strip().lower() in ("true", "false"):
+        return value.strip().lower() == "true"
+    if isinstance(value, str) and Path(value).exists():
+        return value
+    raise ValueError(
+        f"{name}: extra 'verify' must be true, false or the path of a CA bundle; {value!r} is none."
+    )
+
+
+def _timeout(name: str, value: Any) -> float:
+    if value is None or value == "":
+        return 30.0
+    try:
+        seconds = float(value)
+    except (TypeError, ValueError):
+        seconds = -1.0
+    if not 0 < seconds < 3600:
+        raise ValueError(f"{name}: extra 'timeout' must be seconds from 0 to 3600, not {value!r}.")
+    return seconds
+
+
+def _proxies(name: str, value: Any) -> tuple[tuple[str, str], ...]:
+    if not value:
+        return ()
+    proxies = {"http": value, "https": value} if isinstance(value, str) else value
+    if not isinstance(proxies, dict) or not all(isinstance(url, str) for url in proxies.values()):
+        raise ValueError(
+            f"{name}: extra 'proxies' must be an object such as {{'https': 'http://proxy:8080'}}."
+        )
+    return tuple(sorted(proxies.items()))

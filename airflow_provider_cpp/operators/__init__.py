@@ -1,0 +1,1 @@
+"""The provider's operators, in the module named for the service."""

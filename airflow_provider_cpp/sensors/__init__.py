@@ -1,0 +1,1 @@
+"""The provider's sensors, in the module named for the service."""

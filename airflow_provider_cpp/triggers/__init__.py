@@ -1,0 +1,1 @@
+"""The provider's triggers, in the module named for the service."""

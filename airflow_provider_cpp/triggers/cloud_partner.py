@@ -1,0 +1,160 @@
+"""Triggers that wait on the Cloud Partner Portal in the triggerer, and the event that they end with."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from dataclasses import asdict
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from airflow.triggers.base import BaseTrigger, TriggerEvent
+
+from airflow_provider_cpp.api import CloudPartnerError, Operation
+from airflow_provider_cpp.exceptions import OperationCanceledError, OperationFailedError
+from airflow_provider_cpp.waiting import End, Seen, Wait, decide, explain, summarize
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping
+
+    from airflow_provider_cpp.hooks.cloud_partner import CloudPartnerHook
+
+_ERRORS = {kind.__name__: kind for kind in CloudPartnerError.__subclasses__()}
+
+
+class OperationTrigger(BaseTrigger):
+    """Wait until an operation ends, whatever happens to the service, the network or this process.
+
+    It is made by `OperationSensor` and by the operators that wait. Its arguments are JSON values and hold no
+    secret. Its one event is described by `make_event`.
+
+    :param cloud_partner_conn_id: id of the connection
+    :param operation_location: Location path of the operation
+    :param wait: what is waited for and how patiently, the fields of `airflow_provider_cpp.waiting.Wait`
+    :param cancel_on_kill: cancel the operation when a user fails or clears the task (Airflow 3.3 and later)
+    """
+
+    def __init__(
+        self,
+        *,
+        cloud_partner_conn_id: str,
+        operation_location: str,
+        wait: Mapping[str, Any],
+        cancel_on_kill: bool = False,
+    ) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.cloud_partner_conn_id = cloud_partner_conn_id
+        self.operation_location = operation_location
+        self.wait = Wait(**wait)
+        self.cancel_on_kill = cancel_on_kill
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        """Return class path and arguments, for the metadata database."""
+        return f"{type(self).__module__}.{type(self).__qualname__}", {
+            "cloud_partner_conn_id": self.cloud_partner_conn_id,
+            "operation_location": self.operation_location,
+            "wait": asdict(self.wait),
+            "cancel_on_kill": self.cancel_on_kill,
+        }
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        """Poll until the wait ends, then yield its event."""
+        try:
+            async with await self._hook() as hook:
+                event = await self._poll(hook)
+        except ValueError as error:
+            event = make_event(self.wait, self.operation_location, End.ERROR, error)
+        yield TriggerEvent(event)  # type: ignore[no-untyped-call]
+
+    async def on_kill(self) -> None:
+        """Cancel the operation, if asked for, when a user acts on the waiting task. A restart is none."""
+        if self.cancel_on_kill:
+            async with await self._hook() as hook:
+                await hook.acancel_operation(self.operation_location)
+
+    async def _hook(self) -> CloudPartnerHook:
+        # Importing the HTTP libraries takes a while: not in the event loop.
+        module = await asyncio.to_thread(import_module, "airflow_provider_cpp.hooks.cloud_partner")
+        hook: CloudPartnerHook = module.CloudPartnerHook(self.cloud_partner_conn_id)
+        return hook
+
+    async def _poll(self, hook: CloudPartnerHook) -> dict[str, Any]:
+        seen = Seen()
+        operation: Operation | None = None
+        while True:
+            answer: Operation | CloudPartnerError
+            try:
+                answer = operation = await hook.aget_operation(self.operation_location)
+            except CloudPartnerError as error:
+                answer = error
+            decision = decide(self.wait, seen, answer, now=time.time(), jitter=random.random())  # noqa: S311
+            for level, line in decision.log:
+                self.log.log(level, line)
+            if decision.end:
+                return make_event(self.wait, self.operation_location, decision.end, answer, operation)
+            seen = decision.seen
+            await asyncio.sleep(decision.seconds)
+
+
+def make_event(
+    wait: Wait,
+    location: str,
+    end: End,
+    answer: Operation | Exception,
+    operation: Operation | None = None,
+) -> dict[str, Any]:
+    """Return what a wait ended with, as JSON.
+
+    :param answer: the last answer
+    :param operation: the operation as it was last seen, if it was
+    :return: `end`; `operation`, its summary, if it was seen; and unless it succeeded `message`, `step`, and
+        for an error its class's name as `error`
+    """
+    if isinstance(answer, Operation):
+        operation = answer
+    event: dict[str, Any] = {
+        "end": end.value,
+        "operation": summarize(location, operation) if operation else None,
+    }
+    if end is End.ERROR:
+        return event | {"error": type(answer).__name__, "message": str(answer)}
+    if end is not End.SUCCEEDED:
+        step = operation.current_step if operation else None
+        event |= {"message": explain(wait, location, end, operation), "step": step.name if step else None}
+    return event
+
+
+def read_event(event: Any) -> dict[str, Any]:
+    """Return the operation's summary from an event of success; raise what any other event says.
+
+    The event crossed the metadata database, so it is checked on arrival.
+
+    :raises OperationFailedError: the operation failed
+    :raises OperationCanceledError: it was canceled
+    :raises TimeoutError: it did not end in time
+    :raises CloudPartnerError: or one below it, or `ValueError`: an answer that waiting does not cure
+    """
+    try:
+        end = event["end"]
+        if end == End.SUCCEEDED:
+            return dict(event["operation"])
+        message = str(event["message"])
+        error: Exception
+        if end == End.ERROR:
+            error = _error_class(event["error"])(message)
+        elif end == End.TIMEOUT:
+            error = TimeoutError(message)
+        else:
+            kind = {End.FAILED: OperationFailedError, End.CANCELED: OperationCanceledError}[end]
+            error = kind(message, step=event["step"], messages=event["operation"]["messages"])
+    except (KeyError, TypeError, ValueError) as problem:
+        raise CloudPartnerError(
+            f"The trigger sent an event that can't be read: {event!r:.500}. Do worker and triggerer have the "
+            "same version of airflow-provider-cpp?"
+        ) from problem
+    raise error
+
+
+def _error_class(name: Any) -> type[Exception]:
+    return ValueError if name == "ValueError" else _ERRORS.get(name, CloudPartnerError)

@@ -1,0 +1,261 @@
+"""The one decision of a wait: is this an end, which one, and how long until the next question.
+
+`decide` is a function from what is known, what came back and the time, to what is known now and what to do.
+Whoever waits (sensor, operator, trigger) asks the service, calls it, logs what it says, and sleeps as long as
+it says. Like `api`, this module does no I/O and knows no Airflow.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from typing import Any, Literal, get_args
+
+from airflow_provider_cpp.api import CloudPartnerError, NotFoundError, Operation, OperationStatus, fold
+
+Until = Literal["completed", "preview"]
+
+#: The service answers 404 for minutes after it accepted an operation. So many in a row are waited out: with
+#: the
+#: default `poke_interval`, the first five minutes.
+NOT_FOUND_LIMIT = 10
+#: Between two questions lies a twentieth of the age of the wait, within `poke_interval` and `max_wait`. It
+#: depends on the age alone, so a restart of the triggerer doesn't make an old wait ask often again.
+AGE_PER_WAIT = 20
+#: Up to this share of a wait is taken off at random, so that releases that began together don't ask together.
+JITTER = 0.15
+#: No Retry-After is obeyed beyond this, in seconds: a mistaken one must not put off a release for days.
+LONGEST_RETRY_AFTER = 3600.0
+#: An interval of 0 must not make a loop that never rests, in seconds.
+SHORTEST_WAIT = 0.01
+
+MESSAGE_LIMIT = 20
+
+
+class End(StrEnum):
+    """How a wait ended."""
+
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELED = "canceled"
+    #: The service gave an answer that waiting does not cure.
+    ERROR = "error"
+    TIMEOUT = "timeout"
+
+
+@dataclass(frozen=True)
+class Wait:
+    """What is waited for, and how patiently. Times are seconds, points in time seconds since the epoch.
+
+    :param subject: what to call it in logs, e.g. `contoso/web`
+    :param until: `completed`, or `preview` to end also when the publisher's signoff is awaited
+    :param started_at: when the wait began, before any restart
+    :param deadline: when it is given up
+    :param poke_interval: the shortest time between two questions
+    :param max_wait: the longest
+    :param exponential_backoff: whether the time grows from the one to the other
+    :raises ValueError: `until` is another word
+    """
+
+    subject: str
+    until: Until
+    started_at: float
+    deadline: float
+    poke_interval: float
+    max_wait: float
+    exponential_backoff: bool = True
+
+    def __post_init__(self) -> None:
+        if self.until not in get_args(Until):
+            raise ValueError(f"until must be one of {', '.join(get_args(Until))}; not {self.until!r}")
+
+    def interval(self, now: float, *, faults: int = 0, jitter: float = 0.0) -> float:
+        """Return the seconds until the next question.
+
+        :param faults: how many polls in a row brought no answer; each doubles the time, up to `max_wait`
+        :param jitter: a random number from 0 to 1
+        """
+        longest = max(self.poke_interval, self.max_wait)
+        grown = (now - self.started_at) / AGE_PER_WAIT if self.exponential_backoff else 0.0
+        doubled = self.poke_interval * 2 ** min(faults, 30) if faults else 0.0
+        seconds = min(longest, max(self.poke_interval, grown, doubled))
+        return max(SHORTEST_WAIT, seconds * (1 - JITTER * jitter))
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What earlier polls brought: to log only news, and to tell lasting faults from passing ones."""
+
+    steps: tuple[tuple[str, str, int], ...] = ()
+    told: frozenset[str] = frozenset()
+    faults: int = 0
+    not_found: int = 0
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What follows from a poll.
+
+    :param seen: for the next call of `decide`
+    :param end: how the wait ended; None to go on
+    :param seconds: until the next poll
+    :param log: lines to log, each with its level
+    """
+
+    seen: Seen
+    end: End | None = None
+    seconds: float = 0.0
+    log: tuple[tuple[int, str], ...] = field(default=())
+
+
+def decide(
+    wait: Wait, seen: Seen, answer: Operation | CloudPartnerError, *, now: float, jitter: float
+) -> Decision:
+    """Decide what follows from a poll.
+
+    :param answer: the operation, or the error that came instead
+    :param now: seconds since the epoch
+    :param jitter: a random number from 0 to 1
+    """
+    if isinstance(answer, CloudPartnerError):
+        return _after_error(wait, seen, answer, now, jitter)
+    seconds = _until_next(wait, now, answer.retry_after, wait.interval(now, jitter=jitter))
+    seen, log = _news(wait, seen, answer, seconds)
+    if end := _end(wait, answer):
+        return Decision(seen, end, log=log)
+    if now >= wait.deadline:
+        return Decision(seen, End.TIMEOUT, log=log)
+    return Decision(seen, seconds=seconds, log=log)
+
+
+def _end(wait: Wait, operation: Operation) -> End | None:
+    match operation.status:
+        case OperationStatus.SUCCEEDED:
+            return End.SUCCEEDED
+        case OperationStatus.FAILED:
+            return End.FAILED
+        case OperationStatus.CANCELED:
+            return End.CANCELED
+    return End.SUCCEEDED if wait.until == "preview" and operation.awaiting_publisher else None
+
+
+def _after_error(wait: Wait, seen: Seen, error: CloudPartnerError, now: float, jitter: float) -> Decision:
+    if isinstance(error, NotFoundError):
+        seen = replace(seen, not_found=seen.not_found + 1)
+        lasting = seen.not_found >= NOT_FOUND_LIMIT
+        what = f"not found ({seen.not_found} of {NOT_FOUND_LIMIT} times in a row that are waited out)"
+        seconds = wait.interval(now, jitter=jitter)
+    else:
+        seen = replace(seen, faults=seen.faults + 1, not_found=0)
+        lasting = not error.is_transient
+        what = "no usable answer"
+        seconds = wait.interval(now, faults=seen.faults, jitter=jitter)
+    if lasting:
+        return Decision(seen, End.ERROR)
+    if now >= wait.deadline:
+        return Decision(seen, End.TIMEOUT, log=((logging.WARNING, f"{wait.subject}: {what}. {error}"),))
+    seconds = _until_next(wait, now, error.retry_after, seconds)
+    line = f"{wait.subject}: {what}; the wait goes on, next poll in {seconds:.3g} s. {error}"
+    return Decision(seen, seconds=seconds, log=((logging.WARNING, line),))
+
+
+def _until_next(wait: Wait, now: float, retry_after: float | None, seconds: float) -> float:
+    """Obey the service's Retry-After first, but ask once more when the deadline comes."""
+    asked = min(retry_after or 0.0, LONGEST_RETRY_AFTER)
+    return max(0.0, min(max(asked, seconds), wait.deadline - now))
+
+
+def _news(
+    wait: Wait, seen: Seen, operation: Operation, seconds: float
+) -> tuple[Seen, tuple[tuple[int, str], ...]]:
+    """Return what is known now, and a line for each thing that is new."""
+    lines: list[tuple[int, str]] = []
+    before = {(key, status, percentage) for key, status, percentage in seen.steps}
+    now = tuple((step.id or step.name, step.status, step.progress_percentage) for step in operation.steps)
+    for step, state in zip(operation.steps, now, strict=True):
+        if state in before or step.status == "notStarted":
+            continue
+        estimate = (
+            f", estimated {step.estimated_time}" if step.estimated_time and step.status != "complete" else ""
+        )
+        said = f": {step.messages[-1].text}" if step.messages and step.messages[-1].text else ""
+        lines.append(
+            (logging.INFO, f"{wait.subject}: {step.name} {step.status} {state[2]} %{estimate}{said}")
+        )
+    told = set(seen.told)
+
+    def tell_once(level: int, line: str) -> None:
+        if line not in told:
+            told.add(line)
+            lines.append((level, line))
+
+    if operation.status is OperationStatus.UNKNOWN:
+        word = fold(operation.raw["status"])[:100]
+        tell_once(
+            logging.WARNING, f"{wait.subject}: unknown operation status {word!r}; not taken for an end."
+        )
+    if wait.until == "completed" and operation.awaiting_publisher and not operation.is_terminal:
+        tell_once(
+            logging.WARNING,
+            f"{wait.subject}: the preview is ready and the publisher's signoff is awaited. This wait is "
+            "for the "
+            "completion and goes on; somebody has to go live. (To wait for the preview only: "
+            "until='preview'.)",
+        )
+    if not seen.steps and not seen.told:
+        tell_once(logging.INFO, f"{wait.subject}: operation {operation.status}.")
+    if seen.faults or seen.not_found:
+        lines.append(
+            (logging.INFO, f"{wait.subject}: the service answers again, operation {operation.status}.")
+        )
+    if lines and not _end(wait, operation):
+        lines[-1] = (lines[-1][0], f"{lines[-1][1]} Next poll in {seconds:.3g} s.")
+    return Seen(steps=now, told=frozenset(told)), tuple(lines)
+
+
+def summarize(location: str, operation: Operation) -> dict[str, Any]:
+    """Return an operation as the small JSON object that goes to XCom.
+
+    Its `messages` are texts without markup, errors first, at most `MESSAGE_LIMIT`; where there were more, the
+    last one says how many.
+    """
+    texts = [message.text[:500] for message in operation.all_messages if message.text]
+    if len(texts) > MESSAGE_LIMIT:
+        texts[MESSAGE_LIMIT - 1 :] = [f"… and {len(texts) - MESSAGE_LIMIT + 1} more messages, not shown"]
+    return {
+        "location": location,
+        "status": operation.status.value,
+        "progress_percentage": operation.progress_percentage,
+        "steps": [
+            {
+                "id": step.id,
+                "name": step.name,
+                "status": step.status,
+                "progress_percentage": step.progress_percentage,
+            }
+            for step in operation.steps
+        ],
+        "messages": texts,
+    }
+
+
+def explain(wait: Wait, location: str, end: End, operation: Operation | None) -> str:
+    """Return the error text for a wait that ended with `FAILED`, `CANCELED` or `TIMEOUT`."""
+    step = operation.current_step if operation else None
+    where = f" in step {step.name}" if step else ""
+    said = "; ".join(summarize(location, operation)["messages"][:5]) if operation else ""
+    if end is End.TIMEOUT:
+        state = f"It was last seen {operation.status}{where}." if operation else "It was never seen."
+        hours = (wait.deadline - wait.started_at) / 3600
+        return (
+            f"Gave up waiting for {wait.subject} after {hours:.3g} hours: operation {location} did not "
+            f"end. {state} "
+            "It goes on at the service: raise the timeout and clear this task to go on waiting."
+        )
+    cure = (
+        "Correct what the messages name, publish again, and go live."
+        if end is End.FAILED
+        else "It was canceled at the service; start it again if it is still wanted."
+    )
+    return f"The operation on {wait.subject} {end}{where}: {said or 'without a message'}. {cure} ({location})"
