@@ -1,0 +1,101 @@
+"""The command line: ``python -m airflow_provider_cpp.emulator``, or ``cloud-partner-emulator``."""
+
+from __future__ import annotations
+
+import argparse
+import ipaddress
+import signal
+import socket
+import sys
+from pathlib import Path
+
+_EXTRA = {"starlette", "trustme", "uvicorn", "jwt", "cryptography"}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the emulator and return the exit code: 0 stopped, 1 it can't run, 2 wrong use or a bad seed."""
+    options = _options(arguments)
+    # For the time before the server takes care of them, and for its end, when it raises them again.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: sys.exit(0))
+    try:
+        from airflow_provider_cpp.emulator.seed import SeedError
+        from airflow_provider_cpp.emulator.server import run
+        from airflow_provider_cpp.emulator.store import StoreError
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if package not in _EXTRA:
+            raise
+        return _fail(1, f'{package} is missing: pip install "airflow-provider-cpp[emulator]"')
+    try:
+        if not _is_loopback(options.host):
+            sys.stderr.write(
+                f"WARNING: {options.host} is not a loopback address: "
+                "anybody who reaches it can act on this emulator, and read what it was asked.\n"
+            )
+        run(options)
+    except SeedError as error:
+        return _fail(2, str(error))
+    except (OSError, StoreError) as error:
+        return _fail(1, str(error))
+    return 0
+
+
+def _options(arguments: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="cloud-partner-emulator",
+        description="A local Cloud Partner Portal. When it is ready, it prints the Airflow connection to it.",
+    )
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen at (default: %(default)s)")
+    parser.add_argument("--port", type=int, default=8443, help="0: any free one (default: %(default)s)")
+    parser.add_argument(
+        "--time-scale",
+        type=_positive,
+        default=1.0,
+        metavar="FACTOR",
+        help="operations run so many times faster than at the service; 86400: a day in a second",
+    )
+    parser.add_argument(
+        "--seed", type=Path, metavar="FILE", help="JSON: publishers, offers and principals to start with"
+    )
+    parser.add_argument(
+        "--state",
+        type=Path,
+        metavar="FILE",
+        help="keep everything there, and go on from it, whatever the seed",
+    )
+    parser.add_argument(
+        "--hostname",
+        action="extend",
+        nargs="+",
+        default=[],
+        metavar="NAME",
+        help="the certificate holds for it as well",
+    )
+    parser.add_argument("--tls-dir", type=Path, metavar="DIR", help="keep the certificate authority there")
+    parser.add_argument(
+        "--token-lifetime", type=int, default=3599, metavar="SECONDS", help="default: %(default)s"
+    )
+    parser.add_argument("--verbose", action="store_true", help="a line on standard error per request")
+    return parser.parse_args(arguments)
+
+
+def _positive(text: str) -> float:
+    value = float(text)
+    if value <= 0:
+        raise argparse.ArgumentTypeError("must be greater than 0")
+    return value
+
+
+def _is_loopback(host: str) -> bool:
+    address = socket.getaddrinfo(host, None)[0][4][0]
+    return ipaddress.ip_address(address).is_loopback
+
+
+def _fail(code: int, message: str) -> int:
+    sys.stderr.write(f"cloud-partner-emulator: {message}\n")
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

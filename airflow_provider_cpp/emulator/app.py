@@ -1,0 +1,351 @@
+"""The emulator over HTTP: the API, the token endpoints and the control of the emulator itself.
+
+Every request of the first two kinds passes through `Gate`. Control is under ``/_emulator``, without a token:
+
+- ``GET /_emulator/requests[?method=…&path=regex]``, ``DELETE`` clears: the journal;
+- ``GET /_emulator/offers``: where every offer stands;
+- ``GET``, ``POST``, ``DELETE /_emulator/faults``: see `airflow_provider_cpp.emulator.faults`;
+- ``POST /_emulator/tokens/revoke``: every token issued so far is refused from now on;
+- ``POST /_emulator/reset``: the offers are as the seed says, faults and journal are empty. Tokens stay valid.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Mount, Route
+
+from airflow_provider_cpp.emulator.documents import (
+    API_VERSION,
+    location,
+    offer_document,
+    operation_document,
+    overview_document,
+    publisher_document,
+    status_document,
+    submission_document,
+)
+from airflow_provider_cpp.emulator.faults import FaultError, Faults
+from airflow_provider_cpp.emulator.gate import Gate
+from airflow_provider_cpp.emulator.identity import TokenError, token_error
+from airflow_provider_cpp.emulator.journal import note
+from airflow_provider_cpp.emulator.service import ServiceError
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from starlette.requests import Request
+    from starlette.types import ASGIApp
+
+    from airflow_provider_cpp.emulator.identity import Identity, Tokens
+    from airflow_provider_cpp.emulator.journal import Entry, Journal
+    from airflow_provider_cpp.emulator.operations import Operation
+    from airflow_provider_cpp.emulator.seed import Principal
+    from airflow_provider_cpp.emulator.service import Offer, Service
+
+_OFFER_TYPE_FILTER = re.compile(r"\s*offerTypeId\s+eq\s+'([^']*)'\s*")
+
+
+def create_app(
+    service: Service,
+    identity: Identity,
+    tokens: Tokens,
+    journal: Journal,
+    *,
+    save: Callable[[], None],
+    reset: Callable[[], None],
+    report: Callable[[Entry], None],
+) -> ASGIApp:
+    """Put the emulator together.
+
+    :param save: called after every change of the service's data, before it is answered.
+    :param reset: puts the service back to its seed.
+    :param report: called with every request that was answered.
+    """
+    faults = Faults()
+    app = Starlette(
+        routes=[
+            Mount("/_emulator", routes=Control(service, tokens, journal, faults, reset).routes),
+            Mount("/api", routes=Api(service, tokens, save).routes),
+            *identity.routes,
+        ],
+        exception_handlers={
+            ServiceError: _service_error,
+            TokenError: token_error,
+            HTTPException: _http_error,
+        },
+    )
+    app.router.redirect_slashes = False
+    return Gate(app, journal, faults, report)
+
+
+class Api:
+    """The endpoints below ``/api``. Section "Endpoints" of the API reference."""
+
+    def __init__(self, service: Service, tokens: Tokens, save: Callable[[], None]) -> None:
+        self._service = service
+        self._tokens = tokens
+        self._save = save
+
+    @property
+    def routes(self) -> list[Route]:
+        """The routes, relative to ``/api``."""
+        offers = "/publishers/{publisher}/offers"
+        offer = f"{offers}/{{offer}}"
+        return [
+            self._route("GET", "/publishers", self._list_publishers),
+            self._route("GET", offers, self._list_offers),
+            Route(offer, self._checked(self._get_or_put_offer), methods=["GET", "PUT"]),
+            self._route("GET", f"{offer}/versions/{{version}}", self._get_version),
+            self._route("GET", f"{offer}/slot/{{slot}}", self._get_slot),
+            self._route("POST", f"{offer}/publish", self._publish),
+            self._route("POST", f"{offer}/golive", self._go_live),
+            self._route("POST", f"{offer}/cancel", self._cancel),
+            self._route("GET", f"{offer}/status", self._get_status),
+            self._route("GET", f"{offer}/submissions", self._list_submissions),
+            self._route("GET", f"{offer}/operations/{{operation}}", self._get_operation),
+            self._route("GET", "/operations/{key}", self._get_operation_of_version),
+        ]
+
+    def _route(self, method: str, path: str, endpoint: Callable[[Request], Awaitable[Response]]) -> Route:
+        return Route(path, self._checked(endpoint), methods=[method])
+
+    def _checked(
+        self, endpoint: Callable[[Request], Awaitable[Response]]
+    ) -> Callable[[Request], Awaitable[Response]]:
+        """Let an endpoint see only requests with a token, the api-version and a publisher of the caller."""
+
+        async def checked(request: Request) -> Response:
+            principal = self._authenticated(request)
+            version = request.query_params.get("api-version")
+            if version != API_VERSION:
+                problem = (
+                    f"The api-version '{version}' is not supported." if version else "It has no api-version."
+                )
+                message = f"{problem} Allowed values are ['{API_VERSION}']."
+                raise ServiceError(400, "InvalidAPIVersion", message)
+            request.state.principal = principal
+            if "publisher" in request.path_params:
+                self._service.check_publisher(request.path_params["publisher"], principal.publishers)
+            return await endpoint(request)
+
+        return checked
+
+    def _authenticated(self, request: Request) -> Principal:
+        scheme, _, token = request.headers.get("authorization", "").partition(" ")
+        if scheme.lower() != "bearer" or not token:
+            raise ServiceError(401, "Unauthorized", "The request has no bearer token.")
+        principal = self._tokens.principal(token.strip())
+        if principal is None:
+            raise ServiceError(401, "Unauthorized", "The access token is unknown, expired or revoked.")
+        note(request, client_id=principal.client_id)
+        return principal
+
+    def _changed(self, request: Request) -> None:
+        self._save()
+        note(request, effect=True)
+
+    def _offer(self, request: Request) -> Offer:
+        return self._service.offer(request.path_params["publisher"], request.path_params["offer"])
+
+    async def _list_publishers(self, request: Request) -> Response:
+        mine = request.state.principal.publishers
+        return JSONResponse(
+            [publisher_document(one, name) for one, name in self._service.publishers.items() if one in mine]
+        )
+
+    async def _list_offers(self, request: Request) -> Response:
+        wanted = request.query_params.get("$filter")
+        match = None
+        if wanted is not None:
+            match = _OFFER_TYPE_FILTER.fullmatch(wanted)
+            if match is None:
+                raise ServiceError(400, "BadRequest", "The only $filter known here is offerTypeId eq '…'.")
+        offers = self._service.offers(request.path_params["publisher"], match and match[1])
+        return JSONResponse([offer_document(self._service, self._service.draft(offer)) for offer in offers])
+
+    async def _get_or_put_offer(self, request: Request) -> Response:
+        if request.method != "PUT":
+            return self._draft(self._offer(request), 200)
+        body = await _json(request)
+        offer, created = self._service.put_offer(
+            request.path_params["publisher"],
+            request.path_params["offer"],
+            body,
+            request.headers.get("if-match"),
+        )
+        self._changed(request)
+        return self._draft(offer, 201 if created else 200)
+
+    def _draft(self, offer: Offer, status: int) -> Response:
+        document = offer_document(self._service, self._service.draft(offer))
+        return JSONResponse(document, status, headers={"ETag": offer.etag})
+
+    async def _get_version(self, request: Request) -> Response:
+        edition = self._service.at_version(self._offer(request), request.path_params["version"])
+        return JSONResponse(offer_document(self._service, edition))
+
+    async def _get_slot(self, request: Request) -> Response:
+        offer, slot = self._offer(request), request.path_params["slot"]
+        if slot == "draft":
+            return self._draft(offer, 200)
+        return JSONResponse(offer_document(self._service, self._service.in_slot(offer, slot)))
+
+    async def _publish(self, request: Request) -> Response:
+        offer, body = self._offer(request), await _json(request)
+        operation = self._service.publish(offer, body)
+        self._changed(request)
+        return _accepted(offer, operation)
+
+    async def _go_live(self, request: Request) -> Response:
+        offer = self._offer(request)
+        operation = self._service.go_live(offer)
+        self._changed(request)
+        return _accepted(offer, operation)
+
+    async def _cancel(self, request: Request) -> Response:
+        offer, body = self._offer(request), await _json(request, optional=True)
+        cancellation = self._service.cancel(offer, body)
+        if cancellation.accepted:
+            self._changed(request)
+        if cancellation.at_once:
+            return Response(status_code=200)
+        return _accepted(offer, cancellation.operation)
+
+    async def _get_status(self, request: Request) -> Response:
+        return JSONResponse(status_document(self._service, self._offer(request)))
+
+    async def _list_submissions(self, request: Request) -> Response:
+        offer = self._offer(request)
+        state = request.query_params.get("status") or request.query_params.get("submissionState")
+        documents = [submission_document(self._service, offer, one) for one in reversed(offer.operations)]
+        return JSONResponse(
+            [one for one in documents if state is None or one["submissionState"].lower() == state.lower()]
+        )
+
+    async def _get_operation(self, request: Request) -> Response:
+        operation = self._service.operation(self._offer(request), request.path_params["operation"])
+        return JSONResponse(operation_document(self._service, operation))
+
+    async def _get_operation_of_version(self, request: Request) -> Response:
+        # The `$` are literal: taken from the path as it was sent, an encoded one separates nothing.
+        key = request.state.entry.path.removesuffix("/").rpartition("/")[2]
+        parts = [unquote(part) for part in key.split("$")]
+        if len(parts) != 4:
+            raise ServiceError(404, "ResourceNotFound", f"Operation '{key}' was not found.")
+        publisher_id, offer_id, version, slot = parts
+        self._service.check_publisher(publisher_id, request.state.principal.publishers)
+        offer = self._service.offer(publisher_id, offer_id)
+        operation = self._service.operation_of_version(offer, version, slot)
+        return JSONResponse(operation_document(self._service, operation))
+
+
+class Control:
+    """The endpoints below ``/_emulator``."""
+
+    def __init__(
+        self, service: Service, tokens: Tokens, journal: Journal, faults: Faults, reset: Callable[[], None]
+    ) -> None:
+        self._service = service
+        self._tokens = tokens
+        self._journal = journal
+        self._faults = faults
+        self._reset = reset
+
+    @property
+    def routes(self) -> list[Route]:
+        """The routes, relative to ``/_emulator``."""
+        return [
+            Route("/requests", self._get_requests, methods=["GET"]),
+            Route("/requests", self._clear_requests, methods=["DELETE"]),
+            Route("/offers", self._get_offers, methods=["GET"]),
+            Route("/faults", self._get_faults, methods=["GET"]),
+            Route("/faults", self._inject, methods=["POST"]),
+            Route("/faults", self._clear_faults, methods=["DELETE"]),
+            Route("/tokens/revoke", self._revoke, methods=["POST"]),
+            Route("/reset", self._reset_all, methods=["POST"]),
+        ]
+
+    async def _get_requests(self, request: Request) -> Response:
+        query = request.query_params
+        try:
+            return JSONResponse(self._journal.find(query.get("method"), query.get("path")))
+        except re.error as error:
+            raise ServiceError(400, "BadRequest", f"'path' must be a regular expression: {error}.") from None
+
+    async def _clear_requests(self, _: Request) -> Response:
+        return JSONResponse({"cleared": self._journal.clear()})
+
+    async def _get_offers(self, _: Request) -> Response:
+        return JSONResponse([overview_document(self._service, offer) for offer in self._service.offers()])
+
+    async def _get_faults(self, _: Request) -> Response:
+        return JSONResponse(self._faults.documents)
+
+    async def _inject(self, request: Request) -> Response:
+        try:
+            self._faults.inject(await _json(request))
+        except FaultError as error:
+            raise ServiceError(400, "BadRequest", str(error)) from None
+        return JSONResponse(self._faults.documents, 201)
+
+    async def _clear_faults(self, _: Request) -> Response:
+        return JSONResponse({"cleared": self._faults.clear()})
+
+    async def _revoke(self, _: Request) -> Response:
+        return JSONResponse({"revoked": self._tokens.revoke_all()})
+
+    async def _reset_all(self, _: Request) -> Response:
+        self._reset()
+        self._faults.clear()
+        self._journal.clear()
+        return JSONResponse({"offers": len(self._service.offers())})
+
+
+async def _json(request: Request, *, optional: bool = False) -> Any:
+    content = await request.body()
+    if optional and not content:
+        return None
+    try:
+        return json.loads(content)
+    except ValueError:
+        raise ServiceError(400, "BadRequest", "The body must be JSON.") from None
+
+
+def _accepted(offer: Offer, operation: Operation | None) -> Response:
+    return Response(
+        status_code=202, headers={} if operation is None else {"Location": location(offer, operation)}
+    )
+
+
+def _error(status: int, code: str, message: str, headers: dict[str, str] | None = None) -> Response:
+    return JSONResponse({"error": {"code": code, "message": message}}, status, headers=headers)
+
+
+async def _service_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, ServiceError)  # noqa: S101 - Starlette's signature is wider than its behaviour
+    headers = None
+    if error.status == 401:
+        description = error.message.replace('"', "'")
+        headers = {
+            "WWW-Authenticate": f'Bearer realm="", error="invalid_token", error_description="{description}"'
+        }
+    return _error(error.status, error.code, error.message, headers)
+
+
+async def _http_error(request: Request, error: Exception) -> Response:
+    """Answer for paths and methods that the router doesn't know."""
+    assert isinstance(error, HTTPException)  # noqa: S101 - as above
+    code = "ResourceNotFound" if error.status_code == 404 else "MethodNotAllowed"
+    return _error(
+        error.status_code,
+        code,
+        f"{request.method} {request.url.path}: {error.detail}.",
+        dict(error.headers or {}),
+    )

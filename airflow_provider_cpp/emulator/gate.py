@@ -1,0 +1,143 @@
+"""What every request of a client passes: the journal is kept here, and faults are applied."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING, Any
+
+from starlette.responses import Response
+
+from airflow_provider_cpp.emulator.documents import timestamp
+from airflow_provider_cpp.emulator.journal import Entry, Journal
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+    from airflow_provider_cpp.emulator.faults import Faults
+
+
+class Gate:
+    """An ASGI application around the emulator's own.
+
+    :param report: called with every request that was answered.
+    """
+
+    def __init__(
+        self, app: ASGIApp, journal: Journal, faults: Faults, report: Callable[[Entry], None]
+    ) -> None:
+        self._app = app
+        self._journal = journal
+        self._faults = faults
+        self._report = report
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one request; those that control the emulator pass untouched."""
+        if scope["path"].startswith("/_emulator/"):
+            await self._app(scope, receive, send)
+            return
+        entry = Entry(
+            sequence=self._journal.next_sequence(),
+            time=timestamp(time.time()),
+            method=scope["method"],
+            path=scope["raw_path"].decode("ascii"),
+            query=scope["query_string"].decode("ascii", "replace"),
+        )
+        scope["state"]["entry"] = entry
+        # Read to its end, so that a client is never cut off while it still sends.
+        body = await _body(receive)
+        if body is None:
+            return
+        action = entry.fault = self._faults.take(entry.method, entry.path)
+        action = action or {}
+        try:
+            await asyncio.sleep(action.get("delay", 0))
+            answer = await self._answer(scope, body, action)
+        except asyncio.CancelledError:  # the emulator is stopped meanwhile
+            answer = None
+        if action.get("close") == "after":
+            answer = None
+        entry.status = None if answer is None else answer.status_code
+        self._journal.add(entry)
+        self._report(entry)
+        if answer is None:
+            await _abort(scope, receive)
+        elif "truncate" in action:
+            await send(_start(answer))
+            await send(_content(bytes(answer.body)[: action["truncate"]], more=True))
+            await _abort(scope, receive)
+        else:
+            await send(_start(answer))
+            await send(_content(bytes(answer.body), more=False))
+
+    async def _answer(self, scope: Scope, body: bytes, action: dict[str, Any]) -> Response | None:
+        """Return the answer, None to close the connection instead."""
+        if action.get("close") == "before":
+            return None
+        if "status" in action:
+            return _changed(Response(status_code=200), action)
+        return _changed(await _handled(self._app, scope, body), action.get("replace", {}))
+
+
+async def _handled(app: ASGIApp, scope: Scope, body: bytes) -> Response:
+    """Return the answer that an application gives to a request whose body was read already."""
+    answer = Response()
+    content = bytearray()
+
+    async def receive() -> Message:
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    async def send(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            answer.status_code = message["status"]
+            answer.raw_headers = list(message["headers"])
+        else:
+            content.extend(message.get("body", b""))
+
+    await app({**scope, "path": scope["path"].removesuffix("/")}, receive, send)
+    answer.body = bytes(content)
+    return answer
+
+
+def _changed(answer: Response, parts: dict[str, Any]) -> Response:
+    """Return an answer with some parts replaced."""
+    answer.status_code = parts.get("status", answer.status_code)
+    if "body" in parts:
+        answer.body = parts["body"].encode()
+        answer.headers["content-length"] = str(len(answer.body))
+    for name, value in parts.get("headers", {}).items():
+        if value is not None:
+            answer.headers[name] = value
+        elif name in answer.headers:
+            del answer.headers[name]
+    return answer
+
+
+def _start(answer: Response) -> Message:
+    return {"type": "http.response.start", "status": answer.status_code, "headers": answer.raw_headers}
+
+
+def _content(body: bytes, *, more: bool) -> Message:
+    return {"type": "http.response.body", "body": body, "more_body": more}
+
+
+async def _body(receive: Receive) -> bytes | None:
+    """Return the whole body of a request, None if the client gave up before it was sent."""
+    content = bytearray()
+    more = True
+    while more:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            return None
+        content += message.get("body", b"")
+        more = message.get("more_body", False)
+    return bytes(content)
+
+
+async def _abort(scope: Scope, receive: Receive) -> None:
+    """Close the connection as it is, and wait for that: the server would answer with an error otherwise."""
+    scope["state"]["transport"].abort()
+    while (await receive())["type"] != "http.disconnect":
+        pass

@@ -1,0 +1,249 @@
+"""A real Airflow on this machine: scheduler, workers, triggerer, Dag processor and API server, in a folder.
+
+The demo and the tests of whole Dags run on it. Everything it starts listens on the loopback only, on ports
+that the system chose, and is gone when it is stopped.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, Self
+
+import psutil
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+COMPONENTS = {
+    "api-server": ["api-server"],
+    "scheduler": ["scheduler", "--skip-serve-logs"],
+    "dag-processor": ["dag-processor"],
+    "triggerer": ["triggerer", "--skip-serve-logs"],
+}
+
+
+class LocalAirflow:
+    """Airflow's components as processes, its database and logs in a folder of their own.
+
+    :param home: the folder, which becomes AIRFLOW_HOME
+    :param dags_folder: where the Dag files are
+    :param environment: what else the components get, e.g. connections
+    """
+
+    def __init__(self, home: Path, dags_folder: Path, environment: Mapping[str, str]) -> None:
+        self.home = home
+        self.url = f"http://localhost:{free_port()}"
+        self._token: str | None = None
+        self._processes: dict[str, subprocess.Popen[bytes]] = {}
+        self.environment = {
+            # Nothing of an Airflow that whoever runs this may have set up.
+            **{key: value for key, value in os.environ.items() if not key.startswith("AIRFLOW")},
+            "AIRFLOW_HOME": str(home),
+            "AIRFLOW__API__BASE_URL": self.url,
+            "AIRFLOW__API__HOST": "127.0.0.1",
+            "AIRFLOW__API__PORT": self.url.rpartition(":")[2],
+            "AIRFLOW__API__SECRET_KEY": secrets.token_urlsafe(),
+            "AIRFLOW__API_AUTH__JWT_SECRET": secrets.token_urlsafe(48),
+            "AIRFLOW__CORE__DAGS_FOLDER": str(dags_folder),
+            "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
+            "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
+            "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+            "AIRFLOW__CORE__PARALLELISM": "4",
+            "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True",
+            "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "5",
+            "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home}/airflow.db",
+            "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
+            "NO_PROXY": "localhost,127.0.0.1",
+            "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
+            "PYTHONUNBUFFERED": "1",
+            **environment,
+        }
+
+    def __enter__(self) -> Self:
+        try:
+            self.start()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.stop()
+
+    def start(self, progress: Callable[[str], None] = lambda line: None) -> None:
+        """Make the database, start every component, and return when all are healthy."""
+        (self.home / "logs").mkdir(parents=True, exist_ok=True)
+        progress("making the database")
+        self.run("db", "migrate")
+        progress("starting scheduler, triggerer, Dag processor and API server")
+        for component in COMPONENTS:
+            self.start_component(component)
+        wait_for(self._is_healthy, "Airflow to be healthy", seconds=180)
+
+    def start_component(self, component: str) -> None:
+        """Start one of the components."""
+        with self._log(component) as log:
+            self._processes[component] = subprocess.Popen(
+                [sys.executable, "-m", "airflow", *COMPONENTS[component]],
+                env=self.environment,
+                cwd=self.home,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                # Ctrl-C is for whoever started all this, who then stops it in order.
+                start_new_session=True,
+            )
+
+    def stop(self) -> None:
+        """End every process that was started, and all that these started."""
+        for component in list(self._processes):
+            self.stop_component(component)
+
+    def stop_component(self, component: str, *, kill: bool = False) -> None:
+        """End one of the components: as an operator would, or with SIGKILL."""
+        process = self._processes.pop(component)
+        try:
+            family = [*psutil.Process(process.pid).children(recursive=True), psutil.Process(process.pid)]
+        except psutil.NoSuchProcess:
+            family = []
+        if not kill and process.poll() is None:
+            process.terminate()
+            psutil.wait_procs(family, timeout=10)
+        for member in family:
+            if member.is_running():
+                member.kill()
+        psutil.wait_procs(family, timeout=10)
+        process.wait(timeout=10)
+
+    def run(self, *arguments: str) -> str:
+        """Run an Airflow command and return its output."""
+        done = subprocess.run(
+            [sys.executable, "-m", "airflow", *arguments],
+            env=self.environment,
+            cwd=self.home,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode:
+            raise RuntimeError(f"airflow {' '.join(arguments)} failed:\n{done.stdout}\n{done.stderr}")
+        return done.stdout
+
+    def api(self, method: str, path: str, body: Any = None) -> Any:
+        """Ask Airflow's own API; `path` is below `/api/v2`."""
+        if self._token is None:
+            self._token = self._request("GET", "/auth/token")["access_token"]
+        return self._request(method, f"/api/v2{path}", body, {"Authorization": f"Bearer {self._token}"})
+
+    def trigger(self, dag_id: str, conf: Mapping[str, Any] | None = None) -> str:
+        """Start a run of a Dag, once the Dag is known, and return its id."""
+        wait_for(lambda: self.has_dag(dag_id), f"the Dag {dag_id} to be known", seconds=120)
+        run = self.api("POST", f"/dags/{dag_id}/dagRuns", {"logical_date": None, "conf": dict(conf or {})})
+        return str(run["dag_run_id"])
+
+    def has_dag(self, dag_id: str) -> bool:
+        """Whether the Dag is known; raise if a Dag file can't be imported."""
+        errors = self.api("GET", "/importErrors")["import_errors"]
+        if errors:
+            raise RuntimeError("\n".join(error["stack_trace"] for error in errors))
+        try:
+            return not self.api("GET", f"/dags/{dag_id}")["is_paused"]
+        except urllib.error.HTTPError as error:
+            if error.code == 404:
+                return False
+            raise
+
+    def run_state(self, dag_id: str, run_id: str) -> str:
+        """Return the state of a run."""
+        return str(self.api("GET", f"/dags/{dag_id}/dagRuns/{run_id}")["state"])
+
+    def task_instances(self, dag_id: str, run_id: str) -> list[dict[str, Any]]:
+        """Return a run's task instances."""
+        path = f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances?limit=1000"
+        found: list[dict[str, Any]] = self.api("GET", path)["task_instances"]
+        return found
+
+    def xcom(self, ti: Mapping[str, Any], key: str = "return_value") -> Any:
+        """Return what a task instance returned."""
+        path = (
+            f"/dags/{ti['dag_id']}/dagRuns/{ti['dag_run_id']}/taskInstances/{ti['task_id']}/xcomEntries/{key}"
+        )
+        return self.api("GET", f"{path}?map_index={ti['map_index']}&deserialize=true")["value"]
+
+    def task_log(self, ti: Mapping[str, Any]) -> str:
+        """Return the text of all logs of a task instance's tries."""
+        path = self.home / "logs" / f"dag_id={ti['dag_id']}" / f"run_id={ti['dag_run_id']}"
+        path /= f"task_id={ti['task_id']}"
+        if ti["map_index"] >= 0:
+            path /= f"map_index={ti['map_index']}"
+        return "".join(file.read_text() for file in sorted(path.glob("*.log*")))
+
+    def wait_for_run(self, dag_id: str, run_id: str, *, seconds: float = 300) -> str:
+        """Wait until a run ends and return its state."""
+        wait_for(
+            lambda: self.run_state(dag_id, run_id) in ("success", "failed"),
+            f"run {run_id} of {dag_id} to end",
+            seconds=seconds,
+        )
+        return self.run_state(dag_id, run_id)
+
+    def tail(self, component: str, lines: int = 15) -> str:
+        """Return the end of a component's output."""
+        return "\n".join((self.home / "logs" / f"{component}.log").read_text().splitlines()[-lines:])
+
+    def _log(self, component: str) -> IO[bytes]:
+        return (self.home / "logs" / f"{component}.log").open("ab")
+
+    def _is_healthy(self) -> bool:
+        for component, process in self._processes.items():
+            if process.poll() is not None:
+                raise RuntimeError(
+                    f"airflow {component} ended with {process.returncode}:\n{self.tail(component)}"
+                )
+        try:
+            health = self._request("GET", "/api/v2/monitor/health")
+        except OSError:
+            return False
+        return all(part["status"] == "healthy" for part in health.values())
+
+    def _request(
+        self, method: str, path: str, body: Any = None, headers: Mapping[str, str] | None = None
+    ) -> Any:
+        request = urllib.request.Request(
+            self.url + path,
+            data=None if body is None else json.dumps(body).encode(),
+            headers={"Content-Type": "application/json", **(headers or {})},
+            method=method,
+        )
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        with opener.open(request, timeout=60) as answer:
+            return json.loads(answer.read() or b"null")
+
+
+def free_port() -> int:
+    """Return a port that nobody uses now."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+def wait_for(is_so: Callable[[], bool], what: str, *, seconds: float) -> None:
+    """Wait until something is so.
+
+    :raises TimeoutError: it is not, after so many seconds
+    """
+    deadline = time.monotonic() + seconds
+    while not is_so():
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"Waited {seconds:g} s in vain for {what}.")
+        time.sleep(0.25)

@@ -1,0 +1,37 @@
+"""Take offers live, wait until they are, and only then announce them: the smallest release Dag.
+
+Each offer is a lane of its own, so one that takes days, or fails, holds up none of the others.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from airflow.sdk import dag, task, task_group
+
+from airflow_provider_cpp.operators.cloud_partner import GoLiveOperator
+from airflow_provider_cpp.sensors.cloud_partner import OperationSensor
+
+OFFERS = ["contoso-linux", "contoso-database", "contoso-classic"]
+
+
+@task
+def announce(operation: dict[str, Any]) -> None:
+    """Tell the world: mail, chat, a tag in the repository."""
+    print(f"Live: {operation['location']}")
+
+
+@dag(schedule=None, tags=["marketplace"])
+def go_live() -> None:
+    """Take each offer from its preview to production."""
+
+    @task_group
+    def release(offer_id: str) -> None:
+        started = GoLiveOperator(task_id="go_live", offer_id=offer_id)
+        completed = OperationSensor(task_id="wait", operation_location=started.output)
+        announce(completed.output)
+
+    release.expand(offer_id=OFFERS)
+
+
+go_live()

@@ -1,0 +1,34 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from emulator_client import Client
+from emulator_process import Emulator, running_emulator
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@pytest.fixture(scope="session")
+def shared_emulator() -> Iterator[Emulator]:
+    with running_emulator() as emulator:
+        yield emulator
+
+
+@pytest.fixture(scope="session")
+def shared_client(shared_emulator: Emulator) -> Iterator[Client]:
+    with Client(shared_emulator) as client:
+        yield client
+
+
+@pytest.fixture
+def emulator(shared_emulator: Emulator, shared_client: Client) -> Emulator:
+    """The built-in seed, untouched; nothing moves on its own, for it runs in real time."""
+    shared_emulator.reset()
+    return shared_emulator
+
+
+@pytest.fixture
+def client(emulator: Emulator, shared_client: Client) -> Client:
+    return shared_client

@@ -1,0 +1,233 @@
+"""The process: its command line, its certificates, its end, and what survives it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import stat
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+import requests
+from emulator_client import Client
+from emulator_process import ROOT, running_emulator
+
+if TYPE_CHECKING:
+    from emulator_process import Emulator
+
+
+def run(*args: str, code: str = "") -> subprocess.CompletedProcess[str]:
+    """Run the command line to its end."""
+    start = [sys.executable, "-c", code] if code else [sys.executable, "-m", "airflow_provider_cpp.emulator"]
+    return subprocess.run(
+        [*start, *args],
+        capture_output=True,
+        text=True,
+        timeout=20,
+        check=False,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+
+
+def certificate_of(emulator: Emulator) -> str:
+    return Path(emulator.ca).with_name("server.pem").read_text()
+
+
+def test_it_prints_the_connection_and_nothing_else(emulator: Emulator) -> None:
+    connection = emulator.connection
+    assert set(connection) == {"conn_type", "host", "login", "password", "extra"}
+    assert connection["conn_type"] == "cloud_partner"
+    assert set(connection["extra"]) == {"tenantId", "publisherId", "authority", "verify"}
+    assert connection["extra"]["publisherId"] == "contoso"
+    assert connection["host"] == connection["extra"]["authority"] == f"https://localhost:{emulator.port}"
+    assert Path(emulator.ca).is_absolute()
+    for what in (
+        emulator.url,
+        emulator.ca,
+        "contoso-classic (waitingForPublisherReview)",
+        "/_emulator/requests",
+    ):
+        assert what in emulator.stderr
+    assert emulator.connection["password"] not in emulator.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_it_cleanly(number: signal.Signals) -> None:
+    with running_emulator() as emulator, Client(emulator) as client:
+        client.api("GET", "publishers")  # keeps its connection
+        os.kill(emulator.pid, number)
+        assert emulator.wait() == 0
+        assert "Traceback" not in emulator.stderr
+        assert not Path(emulator.ca).exists()
+
+
+def test_a_request_that_is_delayed_does_not_hold_up_the_end() -> None:
+    with running_emulator("--verbose") as emulator, Client(emulator) as client:
+        emulator.inject(path="publishers", delay=600)
+        with pytest.raises(requests.Timeout):
+            client.get(f"{emulator.url}/api/publishers", timeout=0.1)
+        assert emulator.stop() == 0
+        assert "Traceback" not in emulator.stderr
+        assert "/api/publishers closed (fault)" in emulator.stderr
+
+
+def test_keys_are_their_owners_only_and_certificates_are_reused(tmp_path: Path) -> None:
+    tls = ("--tls-dir", str(tmp_path / "tls"))
+    with running_emulator(*tls) as emulator:
+        assert emulator.ca == str(tmp_path / "tls" / "ca.pem")
+        authority, certificate = Path(emulator.ca).read_text(), certificate_of(emulator)
+        for key in ("ca.key", "server.key"):
+            assert stat.S_IMODE((tmp_path / "tls" / key).stat().st_mode) == 0o600
+    with running_emulator(*tls) as emulator:
+        assert certificate_of(emulator) == certificate
+    with running_emulator(*tls, "--hostname", "emulator.example", "--hostname", "192.0.2.7") as emulator:
+        assert certificate_of(emulator) != certificate
+        certificate = certificate_of(emulator)
+        assert Path(emulator.ca).read_text() == authority
+        for name in ("localhost", "127.0.0.1", "::1", "emulator.example", "192.0.2.7"):
+            emulator.handshake(name)
+    with running_emulator(*tls, "--hostname", "192.0.2.7", "emulator.example") as emulator:
+        assert certificate_of(emulator) == certificate
+
+
+def test_a_go_live_survives_a_kill(tmp_path: Path) -> None:
+    state = tmp_path / "state.json"
+    with running_emulator("--state", str(state)) as emulator, Client(emulator) as client:
+        location = client.offer("POST", "contoso-classic/golive").headers["Location"]
+        emulator.kill()
+        port, connection = emulator.port, emulator.connection
+    assert stat.S_IMODE(state.stat().st_mode) == 0o600
+    with running_emulator("--state", str(state), "--port", str(port)) as emulator:
+        assert emulator.connection == connection
+        with Client(emulator) as client:
+            assert client.get(emulator.url + location, timeout=10).json()["status"] == "running"
+            assert client.offer("POST", "contoso-classic/golive").status_code == 409
+        first, second = emulator.requests(method="POST", path="golive")
+        assert (first["effect"], second["effect"]) == (True, False)
+        assert first["sequence"] < second["sequence"]
+
+
+def test_the_effect_is_on_the_disk_although_the_answer_was_lost(tmp_path: Path) -> None:
+    state = ("--state", str(tmp_path / "state.json"))
+    with running_emulator(*state) as emulator, Client(emulator) as client:
+        emulator.inject(method="POST", close="after")
+        with pytest.raises(requests.ConnectionError):
+            client.offer("POST", "contoso-linux/golive")
+        emulator.kill()
+    with running_emulator(*state) as emulator:
+        assert emulator.offers()["contoso/contoso-linux"]["status"] == "running"
+        assert [one["effect"] for one in emulator.requests(method="POST", path="golive")] == [True]
+
+
+def test_a_restart_keeps_the_first_seed_and_a_line_cut_off_is_forgotten(tmp_path: Path) -> None:
+    seed = tmp_path / "seed.json"
+    seed.write_text(
+        json.dumps(
+            {
+                "publishers": [{"id": "fabrikam", "offers": [{"id": "one", "state": "live"}]}],
+                "principals": [{"tenantId": "t", "clientId": "c", "secret": "s", "publishers": ["fabrikam"]}],
+            }
+        )
+    )
+    state = tmp_path / "state.json"
+    with running_emulator("--state", str(state), "--seed", str(seed)) as emulator, Client(emulator) as client:
+        client.api("GET", "publishers")
+        assert emulator.stop() == 0
+    with (tmp_path / "state.json.requests").open("a") as journal:
+        journal.write('{"sequence": 9, "pa')
+    with running_emulator("--state", str(state)) as emulator:
+        assert emulator.connection["extra"]["publisherId"] == "fabrikam"
+        assert emulator.offers()["fabrikam/one"]["slots"] == {"preview": 2, "production": 2}
+        assert len(emulator.requests(path="^/api/publishers$")) == 1
+        with Client(emulator) as client:
+            client.api("GET", "publishers")
+        assert len(emulator.requests(path="^/api/publishers$")) == 2
+
+
+def test_a_release_runs_through_when_time_is_short(tmp_path: Path) -> None:
+    with running_emulator("--time-scale", "10000000") as emulator, Client(emulator) as client:
+        client.offer(
+            "POST", "contoso-next/publish", json={"metadata": {"notification-emails": ""}}
+        ).raise_for_status()
+        while client.offer("GET", "contoso-next/status").json()["status"] != "waitingForPublisherReview":
+            pass
+        client.offer("POST", "contoso-next/golive").raise_for_status()
+        while client.offer("GET", "contoso-next/status").json()["status"] != "succeeded":
+            pass
+        assert client.offer("GET", "contoso-next/slot/production").json()["version"] == 2
+
+
+def test_a_bad_seed(tmp_path: Path) -> None:
+    seed = tmp_path / "seed.json"
+    seed.write_text(
+        '{"publishers": [{"id": "p", "offers": [{"id": "o", "state": "lost"}]}], "principals": []}'
+    )
+    result = run("--port", "0", "--seed", str(seed))
+    assert (result.returncode, result.stdout) == (2, "")
+    assert result.stderr.startswith("cloud-partner-emulator: seed: publishers[0].offers[0].state: ")
+    assert result.stderr.count("\n") == 1
+    seed.write_text("{")
+    assert run("--port", "0", "--seed", str(seed)).returncode == 2
+
+
+def test_a_state_file_of_something_else(tmp_path: Path) -> None:
+    state = tmp_path / "state.json"
+    state.write_text("[]")
+    result = run("--port", "0", "--state", str(state))
+    assert (result.returncode, result.stderr.count("\n")) == (1, 1)
+    assert str(state) in result.stderr
+    assert state.read_text() == "[]"
+
+
+def test_a_port_that_is_taken() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        result = run("--port", port)
+    assert result.returncode == 1
+    assert f"can't listen at 127.0.0.1, port {port}" in result.stderr
+
+
+def test_an_address_that_others_reach_is_warned_of() -> None:
+    # Reserved for documentation: no machine has it, so nothing is opened.
+    result = run("--host", "192.0.2.1", "--port", "0")
+    assert result.stderr.startswith("WARNING: 192.0.2.1 is not a loopback address")
+    assert result.returncode == 1
+
+
+def test_it_listens_at_another_loopback_address_under_its_name() -> None:
+    with running_emulator("--host", "127.0.0.2") as emulator:
+        assert emulator.url == f"https://127.0.0.2:{emulator.port}"
+        assert emulator.requests() == []
+
+
+@pytest.mark.parametrize("arguments", [("--time-scale", "0"), ("--time-scale", "fast"), ("--nonsense",)])
+def test_wrong_use(arguments: tuple[str, ...]) -> None:
+    assert run(*arguments).returncode == 2
+
+
+@pytest.mark.parametrize("package", ["starlette", "uvicorn", "trustme", "jwt"])
+def test_a_missing_package_is_named_with_the_cure(package: str) -> None:
+    code = (
+        f"import sys; sys.modules[{package!r}] = None\n"
+        "from airflow_provider_cpp.emulator.__main__ import main\n"
+        "sys.exit(main(['--port', '0']))"
+    )
+    result = run(code=code)
+    assert result.returncode == 1
+    assert 'pip install "airflow-provider-cpp[emulator]"' in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_it_shares_nothing_with_the_provider_and_needs_no_airflow() -> None:
+    code = (
+        "import sys, airflow_provider_cpp.emulator.server\n"
+        "ours = [name for name in sys.modules if name.startswith('airflow_provider_cpp.')]\n"
+        "print([name for name in ours if not name.startswith('airflow_provider_cpp.emulator')])\n"
+        "print([name for name in sys.modules if name.partition('.')[0] in ('airflow', 'azure', 'msal')])"
+    )
+    assert run(code=code).stdout == "[]\n[]\n"

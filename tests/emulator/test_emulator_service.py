@@ -1,0 +1,467 @@
+"""The rules of the service, with a clock that the test moves."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from airflow_provider_cpp.emulator import seed as seeds
+from airflow_provider_cpp.emulator.documents import (
+    location,
+    offer_document,
+    operation_document,
+    overview_document,
+    status_document,
+    submission_document,
+    timestamp,
+)
+from airflow_provider_cpp.emulator.service import Offer, Service, ServiceError
+
+MINUTE, HOUR, DAY = 60, 3600, 86400
+UNTIL_PREVIEW = 10 * MINUTE + 2.5 * DAY + 18 * HOUR + 45 * MINUTE
+EMAILS = {"metadata": {"notification-emails": "a@contoso.com,b@contoso.com"}}
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1_800_000_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+    def pass_(self, seconds: float) -> None:
+        self.now += seconds
+
+
+def planted(*, time_scale: float = 1, **offer: Any) -> tuple[Service, Offer, Clock]:
+    clock = Clock()
+    service = Service(clock, time_scale)
+    document = {
+        "publishers": [{"id": "contoso", "offers": [{"id": "one", "state": "preview", **offer}]}],
+        "principals": [],
+    }
+    service.plant(seeds.parse(document))
+    return service, service.offer("contoso", "one"), clock
+
+
+def refused(status: int, call: Any, *args: Any) -> str:
+    with pytest.raises(ServiceError) as caught:
+        call(*args)
+    assert caught.value.status == status, caught.value.message
+    return caught.value.message
+
+
+def step_states(service: Service, operation: Any) -> list[tuple[str, str, int]]:
+    return [(step.id, step.status, step.percent) for step in service.progress(operation).steps]
+
+
+def test_a_publish_moves_through_its_steps_to_the_signoff() -> None:
+    service, offer, clock = planted(state="never-published")
+    assert (service.status(offer), offer.version) == ("neverPublished", 1)
+    publish = service.publish(offer, EMAILS)
+    assert (publish.version, publish.offer_version, offer.version) == (2, 1, 2)
+    assert step_states(service, publish)[0] == ("displaydummycertify", "inProgress", 0)
+    clock.pass_(5 * MINUTE)
+    assert step_states(service, publish)[0] == ("displaydummycertify", "inProgress", 50)
+    clock.pass_(5 * MINUTE + 1.25 * DAY)
+    assert step_states(service, publish) == [
+        ("displaydummycertify", "complete", 100),
+        ("displaycertify", "inProgress", 50),
+        ("displayprovision", "notStarted", 0),
+        ("displaypackage", "notStarted", 0),
+        ("publisher-signoff", "notStarted", 0),
+    ]
+    assert service.status(offer) == "running"
+    assert service.slots(offer) == {"preview": None, "production": None}
+    clock.pass_(1.25 * DAY + 18 * HOUR + 45 * MINUTE)
+    assert [status for _, status, _ in step_states(service, publish)] == [
+        *["complete"] * 4,
+        "waitingForPublisherReview",
+    ]
+    assert service.progress(publish).status == "running"
+    assert service.status(offer) == "waitingForPublisherReview"
+    assert service.slots(offer) == {"preview": 2, "production": None}
+
+
+def test_go_live_completes_the_publish_and_takes_days_of_its_own() -> None:
+    service, offer, clock = planted()
+    go_live = service.go_live(offer)
+    publish = offer.operations[0]
+    assert service.progress(publish).status == "completed"
+    assert step_states(service, publish)[-1] == ("publisher-signoff", "complete", 100)
+    assert step_states(service, go_live) == [("live", "inProgress", 0)]
+    assert service.status(offer) == "running"
+    clock.pass_(3 * DAY - 1)
+    assert service.slots(offer) == {"preview": 2, "production": None}
+    assert service.progress(go_live).status == "running"
+    clock.pass_(1)
+    assert service.progress(go_live).status == "completed"
+    assert service.slots(offer) == {"preview": 2, "production": 2}
+    assert service.status(offer) == "succeeded"
+
+
+def test_the_time_scale_divides_every_duration_and_stays_with_the_operation() -> None:
+    service, offer, clock = planted(time_scale=DAY)
+    go_live = service.go_live(offer)
+    clock.pass_(1.5)
+    assert step_states(service, go_live) == [("live", "inProgress", 50)]
+    slower = Service(clock, 1)
+    slower.load(service.dump())
+    assert step_states(slower, slower.offer("contoso", "one").operations[-1]) == [("live", "inProgress", 50)]
+
+
+def test_go_live_is_refused_while_the_publish_is_on_its_way() -> None:
+    service, offer, clock = planted(state="publishing")
+    clock.pass_(UNTIL_PREVIEW - 1)
+    message = refused(409, service.go_live, offer)
+    assert "publish" in message
+    assert offer.operations[0].id in message
+    assert "displaypackage" in message
+    clock.pass_(1)
+    service.go_live(offer)
+
+
+@pytest.mark.parametrize("state", ["never-published", "live"])
+def test_go_live_needs_something_in_preview_beyond_production(state: str) -> None:
+    service, offer, _ = planted(state=state)
+    refused(400, service.go_live, offer)
+
+
+def test_nothing_else_starts_while_a_go_live_runs() -> None:
+    service, offer, _ = planted()
+    go_live = service.go_live(offer)
+    assert go_live.id in refused(409, service.go_live, offer)
+    assert "go-live" in refused(409, service.publish, offer, EMAILS)
+
+
+def test_a_publish_that_awaits_the_signoff_blocks_another_until_it_is_canceled() -> None:
+    service, offer, _ = planted(liveVersion=1)
+    assert "publisher-signoff" in refused(409, service.publish, offer, EMAILS)
+    assert service.slots(offer) == {"preview": 2, "production": 1}
+    cancellation = service.cancel(offer, None)
+    assert cancellation.at_once
+    assert service.progress(offer.operations[-1]).status == "canceled"
+    assert service.slots(offer) == {"preview": 1, "production": 1}
+    assert service.publish(offer, EMAILS).version == 3
+
+
+def test_cancel_takes_minutes_while_a_step_runs() -> None:
+    service, offer, clock = planted(state="publishing")
+    clock.pass_(5 * MINUTE)
+    first = service.cancel(offer, EMAILS)
+    assert (first.accepted, first.at_once) == (True, False)
+    clock.pass_(2 * MINUTE - 1)
+    publish = offer.operations[0]
+    assert operation_document(service, publish)["cancellationRequestState"] == "canceling"
+    assert service.progress(publish).status == "running"
+    assert step_states(service, publish)[0] == ("displaydummycertify", "inProgress", 50)
+    again = service.cancel(offer, None)
+    assert (again.operation, again.accepted) == (publish, False)
+    assert "being canceled" in refused(409, service.publish, offer, EMAILS)
+    clock.pass_(1)
+    assert service.progress(publish).status == "canceled"
+    assert step_states(service, publish)[0] == ("displaydummycertify", "canceled", 50)
+    assert service.status(offer) == "canceled"
+    assert operation_document(service, publish)["cancellationRequestState"] == "canceled"
+
+
+def test_a_canceled_operation_stays_canceled_even_if_it_had_been_done_meanwhile() -> None:
+    service, offer, clock = planted(state="going-live")
+    clock.pass_(3 * DAY - 1)
+    service.cancel(offer, None)
+    clock.pass_(3 * DAY)
+    assert service.status(offer) == "canceled"
+    assert service.slots(offer) == {"preview": 2, "production": None}
+    service.go_live(offer)
+
+
+def test_cancel_without_anything_running_changes_nothing() -> None:
+    service, offer, _ = planted(state="live")
+    before = service.dump()
+    cancellation = service.cancel(offer, EMAILS)
+    assert (cancellation.operation, cancellation.accepted) == (offer.operations[-1], False)
+    assert service.dump() == before
+    service, offer, _ = planted(state="never-published")
+    assert service.cancel(offer, None).operation is None
+
+
+def test_a_step_fails_as_often_as_the_seed_says() -> None:
+    messages = ["<p>The image has <b>no</b> agent.</p>"]
+    failing = {"step": "displaycertify", "messages": messages, "times": 1}
+    service, offer, clock = planted(state="publishing", fail=failing)
+    clock.pass_(10 * DAY)
+    publish = offer.operations[0]
+    assert [status for _, status, _ in step_states(service, publish)] == [
+        "complete",
+        "failed",
+        *["notStarted"] * 3,
+    ]
+    assert service.status(offer) == "failed"
+    document = operation_document(service, publish)
+    assert document["status"] == "failed"
+    assert [(one["messageHtml"], one["level"]) for one in document["messages"]] == [(messages[0], "error")]
+    assert document["steps"][1]["messages"] == document["messages"]
+    service.publish(offer, EMAILS)
+    clock.pass_(10 * DAY)
+    assert service.status(offer) == "waitingForPublisherReview"
+
+
+def test_a_failed_go_live_leaves_the_version_in_preview_for_another_try() -> None:
+    service, offer, clock = planted(fail={"step": "live", "messages": ["No."], "times": 1})
+    service.go_live(offer)
+    clock.pass_(4 * DAY)
+    assert service.status(offer) == "failed"
+    assert service.slots(offer) == {"preview": 2, "production": None}
+    second = service.go_live(offer)
+    clock.pass_(4 * DAY)
+    assert service.slots(offer)["production"] == second.version == 2
+
+
+def test_step_durations_come_from_the_seed() -> None:
+    service, offer, clock = planted(stepSeconds={"live": 7})
+    service.go_live(offer)
+    clock.pass_(7)
+    assert service.status(offer) == "succeeded"
+
+
+@pytest.mark.parametrize("missing", ["displayText", "offer", "plans"])
+def test_an_incomplete_definition_fails_validation(missing: str) -> None:
+    definition = seeds.default_definition("one")
+    del definition[missing]
+    service, offer, _ = planted(state="never-published", definition=definition)
+    assert missing in refused(422, service.publish, offer, EMAILS)
+    assert offer.version == 1
+
+
+def test_the_seed_can_make_an_offer_invalid() -> None:
+    service, offer, _ = planted(state="never-published", invalid="No logo.")
+    assert "No logo." in refused(422, service.publish, offer, EMAILS)
+
+
+@pytest.mark.parametrize("body", [None, [], {}, {"metadata": {"notification-emails": 5}}, {"metadata": []}])
+def test_publish_needs_its_body(body: Any) -> None:
+    service, offer, _ = planted(state="never-published")
+    refused(400, service.publish, offer, body)
+
+
+def test_an_address_without_an_at_sign_is_refused() -> None:
+    service, offer, _ = planted(state="never-published")
+    refused(400, service.publish, offer, {"metadata": {"notification-emails": "a@x,nobody"}})
+
+
+def test_the_draft_can_be_edited_while_its_older_self_is_published() -> None:
+    service, offer, _ = planted(state="publishing")
+    definition = {**offer.definition, "displayText": "New"}
+    service.put_offer("contoso", "one", {"definition": definition}, offer.etag)
+    assert service.at_version(offer, "2").definition["displayText"] == "One"
+    assert service.draft(offer).definition["displayText"] == "New"
+
+
+def test_entity_tags_guard_the_draft() -> None:
+    service, offer, _ = planted(state="never-published")
+    body = {"definition": offer.definition}
+    etag = offer.etag
+    refused(400, service.put_offer, "contoso", "one", body, None)
+    refused(412, service.put_offer, "contoso", "one", body, '"other"')
+    refused(412, service.put_offer, "contoso", "another", body, "*")
+    service.publish(offer, EMAILS)
+    refused(412, service.put_offer, "contoso", "one", body, etag)
+    assert service.put_offer("contoso", "one", body, "*") == (offer, False)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [None, {}, {"definition": []}, {"definition": {}, "id": "x"}, {"definition": {}, "offerTypeId": "x"}],
+)
+def test_put_refuses_what_is_not_this_offer(body: Any) -> None:
+    service, _, _ = planted()
+    refused(400, service.put_offer, "contoso", "one", body, "*")
+
+
+def test_a_new_offer_needs_its_type() -> None:
+    service, _, _ = planted()
+    refused(400, service.put_offer, "contoso", "new", {"definition": {}}, None)
+    body = {"definition": {}, "offerTypeId": "microsoft-azure-applications"}
+    offer, created = service.put_offer("contoso", "new", body, None)
+    assert created
+    assert (offer.version, service.status(offer)) == (1, "neverPublished")
+
+
+def test_other_offer_types_are_not_provisioned() -> None:
+    service, offer, _ = planted(state="publishing", offerTypeId="microsoft-azure-applications")
+    assert "displayprovision" not in [step.id for step in service.progress(offer.operations[0]).steps]
+
+
+def test_an_operation_of_an_offer_that_is_not_migrated_is_found_by_version_and_slot() -> None:
+    service, offer, clock = planted(migrated=False, fail={"step": "live", "messages": [], "times": 1})
+    publish = offer.operations[0]
+    assert location(offer, publish) == "/api/operations/contoso$one$2$preview?api-version=2017-10-31"
+    first = service.go_live(offer)
+    clock.pass_(4 * DAY)
+    second = service.go_live(offer)
+    assert location(offer, first) == location(offer, second)
+    assert service.operation_of_version(offer, "2", "production") is second
+    assert service.operation_of_version(offer, "2", "preview") is publish
+    refused(404, service.operation_of_version, offer, "2", "draft")
+    refused(404, service.operation_of_version, offer, "3", "preview")
+    refused(404, service.operation, offer, publish.id)
+
+
+def test_slots_and_versions_hold_what_was_put_there() -> None:
+    service, offer, _ = planted(liveVersion=1)
+    assert service.in_slot(offer, "preview").version == 2
+    assert service.in_slot(offer, "production").version == 1
+    assert service.at_version(offer, "1").version == 1
+    assert service.in_slot(offer, "draft").version == 2
+    refused(404, service.at_version, offer, "7")
+    refused(404, service.in_slot, offer, "elsewhere")
+    service, fresh, _ = planted(state="never-published")
+    assert service.at_version(fresh, "1").definition == fresh.definition
+    refused(404, service.in_slot, fresh, "preview")
+
+
+def test_the_status_of_an_offer_shows_the_steps_of_publish_and_go_live() -> None:
+    service, offer, clock = planted()
+    document = status_document(service, offer)
+    assert [(step["stepName"], step["status"]) for step in document["steps"]][-2:] == [
+        ("publisher-signoff", "waitingForPublisherReview"),
+        ("live", "notStarted"),
+    ]
+    service.go_live(offer)
+    clock.pass_(3 * DAY)
+    document = status_document(service, offer)
+    assert [step["id"] for step in document["steps"]].count("live") == 1
+    assert {step["status"] for step in document["steps"]} == {"complete"}
+    _, fresh, _ = planted(state="never-published")
+    assert status_document(service, fresh)["steps"] == []
+
+
+def test_the_status_of_an_offer_that_is_not_migrated_is_in_pascal_case() -> None:
+    service, offer, _ = planted(migrated=False)
+    document = status_document(service, offer)
+    assert document["status"] == "WaitingForPublisherReview"
+    assert document["steps"][0]["status"] == "Complete"
+
+
+def test_a_list_item_has_its_own_names() -> None:
+    service, offer, _ = planted(state="never-published")
+    publish = service.publish(offer, EMAILS)
+    document = submission_document(service, offer, publish)
+    assert document["submissionType"] == "publish"
+    assert document["submissionState"] == "running"
+    assert document["slot"] == "staging"
+    assert document["definition"]["metadata"]["emails"] == "a@contoso.com,b@contoso.com"
+    assert 2**62 > document["version"] > 2**53
+
+
+def test_go_live_uses_the_addresses_of_the_publish() -> None:
+    service, offer, clock = planted(state="never-published")
+    service.publish(offer, EMAILS)
+    clock.pass_(UNTIL_PREVIEW)
+    assert service.go_live(offer).emails == "a@contoso.com,b@contoso.com"
+
+
+def test_secret_values_are_not_returned() -> None:
+    definition = {**seeds.default_definition("one"), "leads": [{"accountKey": "k", "name": "n"}]}
+    service, offer, _ = planted(definition=definition)
+    document = offer_document(service, service.draft(offer))
+    assert document["definition"]["leads"] == [{"name": "n"}]
+
+
+def test_everything_survives_being_dumped_and_loaded_as_json() -> None:
+    fail = {"step": "live", "messages": ["No."], "times": 2}
+    service, offer, clock = planted(liveVersion=1, migrated=False, fail=fail)
+    service.go_live(offer)
+    service.cancel(offer, None)
+    restarted = Service(clock)
+    restarted.load(json.loads(json.dumps(service.dump())))
+    same = restarted.offer("contoso", "one")
+    assert restarted.dump() == service.dump()
+    assert overview_document(restarted, same) == overview_document(service, offer)
+    assert same.etag == offer.etag
+    assert restarted.in_slot(same, "production").version == 1
+
+
+def test_a_clock_that_was_set_back_harms_nothing() -> None:
+    service, offer, clock = planted(state="going-live", stepSeconds={"live": 0})
+    clock.pass_(-DAY)
+    assert step_states(service, offer.operations[-1]) == [("live", "inProgress", 0)]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (1_490_730_636.0, "2017-03-28T19:50:36Z"),
+        (1_490_730_636.5, "2017-03-28T19:50:36.5Z"),
+        (1_490_730_636.0625001, "2017-03-28T19:50:36.0625Z"),
+    ],
+)
+def test_timestamps_have_up_to_seven_digits(seconds: float, text: str) -> None:
+    assert timestamp(seconds)[: len(text) - 1] == text[:-1]
+    assert len(timestamp(seconds)) <= len("2017-03-28T19:50:36.1234567Z")
+
+
+SEED: dict[str, Any] = {"publishers": [{"id": "p", "offers": [{"id": "o"}]}], "principals": []}
+
+
+@pytest.mark.parametrize(
+    ("key", "document"),
+    [
+        ("the document", []),
+        ("publishers", {"principals": []}),
+        ("publishers", {"publishers": [], "principals": []}),
+        ("principals", {"publishers": SEED["publishers"]}),
+        ("extra", {**SEED, "extra": 1}),
+        ("publishers[0].offers", {**SEED, "publishers": [{"id": "p"}]}),
+        ("publishers[0].offers", {**SEED, "publishers": [{"id": "p", "offers": [{"id": "o"}, {"id": "o"}]}]}),
+        *[
+            (f"publishers[0].offers[0].{key}", {**SEED, "publishers": [{"id": "p", "offers": [offer]}]})
+            for key, offer in [
+                ("id", {}),
+                ("id", {"id": ""}),
+                ("state", {"id": "o", "state": "lost"}),
+                ("version", {"id": "o", "version": True}),
+                ("version", {"id": "o", "version": 0}),
+                ("liveVersion", {"id": "o", "state": "preview", "version": 2, "liveVersion": 2}),
+                ("migrated", {"id": "o", "migrated": "yes"}),
+                ("stepSeconds.nap", {"id": "o", "stepSeconds": {"nap": 1}}),
+                ("stepSeconds.live", {"id": "o", "stepSeconds": {"live": "1"}}),
+                ("fail.step", {"id": "o", "fail": {"step": "nap", "messages": []}}),
+                ("fail.messages", {"id": "o", "fail": {"step": "live", "messages": [1]}}),
+                ("stat", {"id": "o", "stat": "live"}),
+            ]
+        ],
+        *[
+            (f"principals[0].{key}", {**SEED, "principals": [principal]})
+            for key, principal in [
+                ("tenantId", {"publishers": []}),
+                ("publishers", {"tenantId": "t", "clientId": "c", "publishers": ["q"]}),
+                ("certificate", {"tenantId": "t", "clientId": "c", "publishers": [], "certificate": "x"}),
+                (
+                    "federation.publicKey",
+                    {
+                        "tenantId": "t",
+                        "clientId": "c",
+                        "publishers": [],
+                        "federation": {"issuer": "i", "subject": "s", "publicKey": "x"},
+                    },
+                ),
+            ]
+        ],
+    ],
+)
+def test_a_bad_seed_is_refused_in_one_line_that_names_the_key(key: str, document: Any) -> None:
+    with pytest.raises(seeds.SeedError) as caught:
+        seeds.parse(document)
+    assert f"seed: {key}: " in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_the_built_in_seed_is_as_documented() -> None:
+    seed = seeds.parse(seeds.BUILT_IN)
+    offers = seed.publishers[0].offers
+    assert [offer.state for offer in offers] == ["preview", "preview", "preview", "never-published"]
+    assert [offer.migrated for offer in offers].count(False) == 1
+    assert [bool(principal.publishers) for principal in seed.principals] == [True, False]

@@ -1,0 +1,181 @@
+"""Whole Dags on a real scheduler, worker and triggerer, against the emulator over TLS."""
+
+from __future__ import annotations
+
+import json
+import re
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from airflow_provider_cpp.hooks.cloud_partner import CloudPartnerHook
+from dev.local_airflow import wait_for
+
+if TYPE_CHECKING:
+    from dev.emulator_process import Emulator
+    from dev.local_airflow import LocalAirflow
+
+pytestmark = pytest.mark.timeout(400)
+
+
+def go_lives(emulator: Emulator, offer_id: str) -> int:
+    """How many go-lives of an offer the service accepted."""
+    posts = emulator.requests(method="POST", path=f"/{offer_id}/golive$")
+    return sum(post["effect"] for post in posts)
+
+
+def tasks_of(airflow: LocalAirflow, dag_id: str, run_id: str) -> dict[tuple[str, int], dict[str, Any]]:
+    found = airflow.task_instances(dag_id, run_id)
+    return {(task["task_id"].rpartition(".")[2], task["map_index"]): task for task in found}
+
+
+def completed_at(emulator: Emulator, offer_id: str) -> datetime:
+    live = emulator.offers()[f"contoso/{offer_id}"]["operations"][0]
+    assert (live["submissionType"], live["submissionState"]) == ("goLive", "completed")
+    return datetime.fromisoformat(live["lastActionDateTime"])
+
+
+def was_deferred(airflow: LocalAirflow, task: dict[str, Any]) -> bool:
+    return "Pausing task as DEFERRED" in airflow.task_log(task)
+
+
+@pytest.mark.parametrize(
+    ("dag_id", "offer_id", "deferred"),
+    [
+        ("go_live_then_wait", "offer-0", True),
+        ("go_live_then_wait", "offer-1", True),
+        ("wait_in_a_worker", "offer-2", False),
+        ("wait_in_a_worker", "offer-3", False),
+        ("wait_in_the_same_task", "offer-4", True),
+        ("wait_in_the_same_task", "offer-5", True),
+    ],
+)
+def test_an_announcement_runs_once_the_service_said_completed_and_not_before(
+    airflow: LocalAirflow, emulator: Emulator, dag_id: str, offer_id: str, deferred: bool
+) -> None:
+    run_id = airflow.trigger(dag_id, {"offer": offer_id})
+
+    assert airflow.wait_for_run(dag_id, run_id) == "success"
+
+    tasks = tasks_of(airflow, dag_id, run_id)
+    announced = datetime.fromisoformat(tasks["announce", -1]["start_date"])
+    assert announced >= completed_at(emulator, offer_id)
+    assert go_lives(emulator, offer_id) == 1
+    waiting = tasks.get(("wait", -1), tasks["go_live", -1])
+    assert was_deferred(airflow, waiting) is deferred
+    assert "Live complete 100 %" in airflow.task_log(waiting)
+
+
+def test_the_example_dag_takes_mapped_offers_of_both_kinds_live(
+    airflow: LocalAirflow, emulator: Emulator
+) -> None:
+    run_id = airflow.trigger("go_live")
+
+    assert airflow.wait_for_run("go_live", run_id) == "success"
+
+    tasks = tasks_of(airflow, "go_live", run_id)
+    for index, offer_id in enumerate(["contoso-linux", "contoso-database", "contoso-classic"]):
+        assert go_lives(emulator, offer_id) == 1
+        assert tasks["go_live", index]["rendered_map_index"] == f"contoso/{offer_id}"
+        assert tasks["wait", index]["rendered_map_index"] == f"contoso/{offer_id}"
+        announced = datetime.fromisoformat(tasks["announce", index]["start_date"])
+        assert announced >= completed_at(emulator, offer_id)
+    assert airflow.xcom(tasks["go_live", 2]).startswith("/api/operations/contoso$contoso-classic$")
+    assert airflow.xcom(tasks["wait", 2])["status"] == "succeeded"
+
+
+def test_tasks_that_are_mapped_one_by_one_hand_on_both_forms_of_location(
+    airflow: LocalAirflow, emulator: Emulator
+) -> None:
+    run_id = airflow.trigger("mapped", {"offers": ["offer-6", "offer-7"]})
+
+    assert airflow.wait_for_run("mapped", run_id) == "success"
+
+    tasks = tasks_of(airflow, "mapped", run_id)
+    locations = [airflow.xcom(tasks["go_live", index]) for index in (0, 1)]
+    assert locations[0].startswith("/api/publishers/contoso/offers/offer-6/operations/")
+    assert locations[1].startswith("/api/operations/contoso$offer-7$")
+    assert [airflow.xcom(tasks["announce", index])["location"] for index in (0, 1)] == locations
+    assert [go_lives(emulator, offer_id) for offer_id in ("offer-6", "offer-7")] == [1, 1]
+
+
+def test_a_failed_operation_fails_the_wait_without_retries_and_is_not_announced(
+    airflow: LocalAirflow, emulator: Emulator
+) -> None:
+    run_id = airflow.trigger("go_live_then_wait", {"offer": "offer-failing"})
+
+    assert airflow.wait_for_run("go_live_then_wait", run_id) == "failed"
+
+    tasks = tasks_of(airflow, "go_live_then_wait", run_id)
+    assert (tasks["wait", -1]["state"], tasks["wait", -1]["try_number"]) == ("failed", 1)
+    assert tasks["announce", -1]["state"] == "upstream_failed"
+    log = airflow.task_log(tasks["wait", -1])
+    assert re.search("OperationFailedError.*failed in step Live: The image has no SSH key", log, re.DOTALL)
+    assert "<b>" not in log
+
+
+def test_a_canceled_operation_fails_the_wait_without_retries(
+    airflow: LocalAirflow, emulator: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AIRFLOW_CONN_CLOUD_PARTNER_DEFAULT", json.dumps(emulator.connection))
+    run_id = airflow.trigger("go_live_then_wait", {"offer": "offer-lasting"})
+
+    def state() -> Any:
+        return tasks_of(airflow, "go_live_then_wait", run_id)["wait", -1]["state"]
+
+    wait_for(lambda: state() == "deferred", "the wait to be deferred", seconds=120)
+    CloudPartnerHook().cancel("offer-lasting")
+
+    assert airflow.wait_for_run("go_live_then_wait", run_id) == "failed"
+    tasks = tasks_of(airflow, "go_live_then_wait", run_id)
+    assert (tasks["wait", -1]["state"], tasks["wait", -1]["try_number"]) == ("failed", 1)
+    assert tasks["announce", -1]["state"] == "upstream_failed"
+    assert "OperationCanceledError" in airflow.task_log(tasks["wait", -1])
+
+
+def test_an_operation_that_is_finished_already_causes_no_deferral(
+    airflow: LocalAirflow, emulator: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AIRFLOW_CONN_CLOUD_PARTNER_DEFAULT", json.dumps(emulator.connection))
+    hook = CloudPartnerHook()
+    location = hook.go_live("offer-8")
+    wait_for(lambda: hook.get_operation(location).is_terminal, "the operation to end", seconds=60)
+
+    run_id = airflow.trigger("wait_only", {"location": location})
+
+    assert airflow.wait_for_run("wait_only", run_id) == "success"
+    wait = tasks_of(airflow, "wait_only", run_id)["wait", -1]
+    assert not was_deferred(airflow, wait)
+    assert airflow.xcom(wait)["progress_percentage"] == 100
+
+
+def test_a_wait_survives_the_death_of_the_triggerer_and_the_expiry_of_its_token(
+    airflow: LocalAirflow, emulator: Emulator
+) -> None:
+    run_id = airflow.trigger("go_live_then_wait", {"offer": "offer-9"})
+
+    def state() -> Any:
+        return tasks_of(airflow, "go_live_then_wait", run_id)["wait", -1]["state"]
+
+    wait_for(lambda: state() == "deferred", "the wait to be deferred", seconds=120)
+    airflow.stop_component("triggerer", kill=True)
+    airflow.start_component("triggerer")
+
+    assert airflow.wait_for_run("go_live_then_wait", run_id) == "success"
+    tasks = tasks_of(airflow, "go_live_then_wait", run_id)
+    assert go_lives(emulator, "offer-9") == 1
+    announced = datetime.fromisoformat(tasks["announce", -1]["start_date"])
+    assert announced >= completed_at(emulator, "offer-9")
+
+
+def test_no_secret_is_in_the_database_or_in_a_log(airflow: LocalAirflow, emulator: Emulator) -> None:
+    run_id = airflow.trigger("go_live_then_wait", {"offer": "offer-10"})
+    assert airflow.wait_for_run("go_live_then_wait", run_id) == "success"
+    secret = emulator.connection["password"].encode()
+
+    searched = [file for file in airflow.home.rglob("*") if file.is_file() and "dags" not in file.parts]
+
+    assert any(file.name == "airflow.db" for file in searched)
+    assert any("task_id=wait" in str(file) for file in searched)
+    assert not [file for file in searched if secret in file.read_bytes()]
