@@ -15,8 +15,11 @@ from dev.local_airflow import LocalAirflow
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    RunOf = dict[str, tuple[str, str]]
+
 ROOT = Path(__file__).parents[2]
-GO_LIVE_SECONDS = 6
+TIME_SCALE = 20
+GO_LIVE_SECONDS = 15 * TIME_SCALE
 TOKEN_SECONDS = 3
 
 
@@ -32,7 +35,7 @@ OFFERS = [
         "offer-failing",
         fail={"step": "live", "messages": ["<p>The image <b>has no</b> SSH key.</p>"]},
     ),
-    _offer("offer-lasting", stepSeconds={"live": 3600}),
+    _offer("offer-lasting", stepSeconds={"live": 3600 * TIME_SCALE}),
 ]
 
 
@@ -49,7 +52,8 @@ def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Emulator]:
     seed.write_text(
         json.dumps({"publishers": [{"id": "contoso", "offers": OFFERS}], "principals": [principal]})
     )
-    with running_emulator("--seed", str(seed), "--token-lifetime", str(TOKEN_SECONDS)) as emulator:
+    options = ["--time-scale", str(TIME_SCALE), "--token-lifetime", str(TOKEN_SECONDS)]
+    with running_emulator("--seed", str(seed), *options) as emulator:
         yield emulator
 
 
@@ -68,3 +72,23 @@ def airflow(emulator: Emulator, tmp_path_factory: pytest.TempPathFactory) -> Ite
     }
     with LocalAirflow(home, dags, environment) as airflow:
         yield airflow
+
+
+#: Dag and conf of the runs that need nobody to act on them.
+RUNS: dict[str, tuple[str, dict[str, Any]]] = {
+    "example": ("go_live", {}),
+    "deferred": ("go_live_then_wait", {"offer": "offer-0"}),
+    "deferred, not migrated": ("go_live_then_wait", {"offer": "offer-1"}),
+    "in a worker": ("wait_in_a_worker", {"offer": "offer-2"}),
+    "in a worker, not migrated": ("wait_in_a_worker", {"offer": "offer-3"}),
+    "in the same task": ("wait_in_the_same_task", {"offer": "offer-4"}),
+    "in the same task, not migrated": ("wait_in_the_same_task", {"offer": "offer-5"}),
+    "mapped": ("mapped", {"offers": ["offer-6", "offer-7"]}),
+    "failing": ("go_live_then_wait", {"offer": "offer-failing"}),
+}
+
+
+@pytest.fixture(scope="session")
+def runs(airflow: LocalAirflow) -> RunOf:
+    """Start all those runs at once, since each of them mostly waits; Dag id and run id by name."""
+    return {name: (dag_id, airflow.trigger(dag_id, conf)) for name, (dag_id, conf) in RUNS.items()}

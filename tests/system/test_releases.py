@@ -15,6 +15,7 @@ from dev.local_airflow import wait_for
 if TYPE_CHECKING:
     from dev.emulator_process import Emulator
     from dev.local_airflow import LocalAirflow
+    from tests.system.conftest import RunOf
 
 pytestmark = pytest.mark.timeout(400)
 
@@ -41,40 +42,38 @@ def was_deferred(airflow: LocalAirflow, task: dict[str, Any]) -> bool:
 
 
 @pytest.mark.parametrize(
-    ("dag_id", "offer_id", "deferred"),
+    ("name", "offer_id", "deferred"),
     [
-        ("go_live_then_wait", "offer-0", True),
-        ("go_live_then_wait", "offer-1", True),
-        ("wait_in_a_worker", "offer-2", False),
-        ("wait_in_a_worker", "offer-3", False),
-        ("wait_in_the_same_task", "offer-4", True),
-        ("wait_in_the_same_task", "offer-5", True),
+        ("deferred", "offer-0", True),
+        ("deferred, not migrated", "offer-1", True),
+        ("in a worker", "offer-2", False),
+        ("in a worker, not migrated", "offer-3", False),
+        ("in the same task", "offer-4", True),
+        ("in the same task, not migrated", "offer-5", True),
     ],
 )
 def test_an_announcement_runs_once_the_service_said_completed_and_not_before(
-    airflow: LocalAirflow, emulator: Emulator, dag_id: str, offer_id: str, deferred: bool
+    airflow: LocalAirflow, emulator: Emulator, runs: RunOf, name: str, offer_id: str, deferred: bool
 ) -> None:
-    run_id = airflow.trigger(dag_id, {"offer": offer_id})
+    assert airflow.wait_for_run(*runs[name]) == "success"
 
-    assert airflow.wait_for_run(dag_id, run_id) == "success"
-
-    tasks = tasks_of(airflow, dag_id, run_id)
+    tasks = tasks_of(airflow, *runs[name])
     announced = datetime.fromisoformat(tasks["announce", -1]["start_date"])
     assert announced >= completed_at(emulator, offer_id)
     assert go_lives(emulator, offer_id) == 1
     waiting = tasks.get(("wait", -1), tasks["go_live", -1])
-    assert was_deferred(airflow, waiting) is deferred
+    # On a busy machine a task may begin after the operation ended; then there is nothing to wait for.
+    in_time = datetime.fromisoformat(waiting["start_date"]) < completed_at(emulator, offer_id)
+    assert was_deferred(airflow, waiting) is (deferred and in_time)
     assert "Live complete 100 %" in airflow.task_log(waiting)
 
 
 def test_the_example_dag_takes_mapped_offers_of_both_kinds_live(
-    airflow: LocalAirflow, emulator: Emulator
+    airflow: LocalAirflow, emulator: Emulator, runs: RunOf
 ) -> None:
-    run_id = airflow.trigger("go_live")
+    assert airflow.wait_for_run(*runs["example"]) == "success"
 
-    assert airflow.wait_for_run("go_live", run_id) == "success"
-
-    tasks = tasks_of(airflow, "go_live", run_id)
+    tasks = tasks_of(airflow, *runs["example"])
     for index, offer_id in enumerate(["contoso-linux", "contoso-database", "contoso-classic"]):
         assert go_lives(emulator, offer_id) == 1
         assert tasks["go_live", index]["rendered_map_index"] == f"contoso/{offer_id}"
@@ -86,13 +85,11 @@ def test_the_example_dag_takes_mapped_offers_of_both_kinds_live(
 
 
 def test_tasks_that_are_mapped_one_by_one_hand_on_both_forms_of_location(
-    airflow: LocalAirflow, emulator: Emulator
+    airflow: LocalAirflow, emulator: Emulator, runs: RunOf
 ) -> None:
-    run_id = airflow.trigger("mapped", {"offers": ["offer-6", "offer-7"]})
+    assert airflow.wait_for_run(*runs["mapped"]) == "success"
 
-    assert airflow.wait_for_run("mapped", run_id) == "success"
-
-    tasks = tasks_of(airflow, "mapped", run_id)
+    tasks = tasks_of(airflow, *runs["mapped"])
     locations = [airflow.xcom(tasks["go_live", index]) for index in (0, 1)]
     assert locations[0].startswith("/api/publishers/contoso/offers/offer-6/operations/")
     assert locations[1].startswith("/api/operations/contoso$offer-7$")
@@ -101,13 +98,11 @@ def test_tasks_that_are_mapped_one_by_one_hand_on_both_forms_of_location(
 
 
 def test_a_failed_operation_fails_the_wait_without_retries_and_is_not_announced(
-    airflow: LocalAirflow, emulator: Emulator
+    airflow: LocalAirflow, runs: RunOf
 ) -> None:
-    run_id = airflow.trigger("go_live_then_wait", {"offer": "offer-failing"})
+    assert airflow.wait_for_run(*runs["failing"]) == "failed"
 
-    assert airflow.wait_for_run("go_live_then_wait", run_id) == "failed"
-
-    tasks = tasks_of(airflow, "go_live_then_wait", run_id)
+    tasks = tasks_of(airflow, *runs["failing"])
     assert (tasks["wait", -1]["state"], tasks["wait", -1]["try_number"]) == ("failed", 1)
     assert tasks["announce", -1]["state"] == "upstream_failed"
     log = airflow.task_log(tasks["wait", -1])
@@ -169,9 +164,10 @@ def test_a_wait_survives_the_death_of_the_triggerer_and_the_expiry_of_its_token(
     assert announced >= completed_at(emulator, "offer-9")
 
 
-def test_no_secret_is_in_the_database_or_in_a_log(airflow: LocalAirflow, emulator: Emulator) -> None:
-    run_id = airflow.trigger("go_live_then_wait", {"offer": "offer-10"})
-    assert airflow.wait_for_run("go_live_then_wait", run_id) == "success"
+def test_no_secret_is_in_the_database_or_in_a_log(
+    airflow: LocalAirflow, emulator: Emulator, runs: RunOf
+) -> None:
+    assert airflow.wait_for_run(*runs["deferred"]) == "success"
     secret = emulator.connection["password"].encode()
 
     searched = [file for file in airflow.home.rglob("*") if file.is_file() and "dags" not in file.parts]

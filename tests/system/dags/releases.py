@@ -63,7 +63,9 @@ def mapped() -> None:
         return chosen
 
     go_live = GoLiveOperator.partial(task_id="go_live").expand(offer_id=offers())
-    wait = OperationSensor.partial(task_id="wait", poke_interval=0.5).expand(operation_location=go_live.output)
+    wait = OperationSensor.partial(task_id="wait", poke_interval=0.5).expand(
+        operation_location=go_live.output
+    )
     announce.expand(what=wait.output)
 
 
