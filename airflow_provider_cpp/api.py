@@ -27,6 +27,9 @@ DEFAULT_PORTS = {"https": 443, "http": 80}
 #: What a token is asked for, whatever host the connection names (reference: Authentication).
 TOKEN_SCOPE = "https://cloudpartner.azure.com/.default"
 
+# Characters that break a line, hide text, or can't be encoded.
+_CONTROLS = r"\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff"
+
 Json = Any
 T = TypeVar("T")
 
@@ -476,6 +479,11 @@ class Call(Generic[T]):
         )
 
 
+def _is_forbidden(name: str) -> bool:
+    """Whether a name, decoded, would mean more than itself in a path."""
+    return name.strip() in (".", "..") or bool(re.search(rf"[/\\?#{_CONTROLS}]", name))
+
+
 def segment(value: object, name: str) -> str:
     r"""Return an id percent-encoded for its place in a path.
 
@@ -485,13 +493,10 @@ def segment(value: object, name: str) -> str:
     """
     if not isinstance(value, str):
         raise ValueError(f"{name} must be text, not {type(value).__name__}: {value!r}")
-    if value.strip() in ("", ".", "..") or re.search(
-        r"[/\\?#\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]", value
-    ):
+    if value.strip() == "" or _is_forbidden(value):
         raise ValueError(
             f"{name} {value!r} can't be used: it must not be empty, '.' or '..', nor have '/', '\\', '?', "
-            "'#' or "
-            "a control character."
+            "'#' or a control character."
         )
     return quote(value, safe="")
 
@@ -552,7 +557,7 @@ def put_offer(
     path = _offer_path(publisher_id, offer_id)
     if not isinstance(definition, Mapping):
         raise ValueError(f"An offer's definition must be a JSON object, not {type(definition).__name__}")
-    if if_match is not None and not re.fullmatch(r"[\x21-\x7e]+", if_match):
+    if if_match is not None and not (isinstance(if_match, str) and re.fullmatch(r"[\x21-\x7e]+", if_match)):
         raise ValueError(f"if_match must be an ETag or '*', not {if_match!r}")
     headers = {} if if_match is None else {"If-Match": if_match}
     return Call(f"Write {publisher_id}/{offer_id}", "PUT", path, _read_offer, dict(definition), headers)
@@ -650,7 +655,7 @@ def normalize_location(location: object, base_url: str) -> str:
         raise ValueError(f"{location!r} has characters that no operation's location has. {wanted}")
     try:
         parts = urlsplit(location)
-        foreign = (parts.scheme or parts.netloc) and origin(location) != origin(base_url)
+        foreign = location.startswith("//") or (parts.scheme and origin(location) != origin(base_url))
     except ValueError:
         foreign = True
     if foreign:
@@ -678,8 +683,7 @@ def _named_in(path: str) -> tuple[str, str] | None:
     # The `$` of the older form may have come encoded; a segment that hides a slash or a step up may not.
     for pattern in _LOCATION_PATHS:
         if match := pattern.fullmatch(re.sub("%24", "$", path)):
-            names = [unquote(part) for part in path.split("/") if part]
-            if any(name in (".", "..") or re.search(r"[/\\?#\x00-\x1f\x7f]", name) for name in names):
+            if any(_is_forbidden(unquote(part)) for part in path.split("/")):
                 return None
             return unquote(match["publisher"]), unquote(match["offer"])
     return None
@@ -693,7 +697,11 @@ def origin(url: str) -> tuple[str, str, int]:
     parts = urlsplit(url)
     if parts.scheme not in DEFAULT_PORTS or not parts.hostname or "@" in parts.netloc:
         raise ValueError(f"{url!r} is not a plain http(s) URL")
-    return parts.scheme, parts.hostname.lower(), parts.port or DEFAULT_PORTS[parts.scheme]
+    return (
+        parts.scheme,
+        parts.hostname.lower(),
+        DEFAULT_PORTS[parts.scheme] if parts.port is None else parts.port,
+    )
 
 
 def locations_of(submission: Submission, publisher_id: str, offer_id: str) -> list[str]:
@@ -703,29 +711,27 @@ def locations_of(submission: Submission, publisher_id: str, offer_id: str) -> li
     id; one that was not, among all operations, with the number of its publishing and its slot (in the
     reference's example `preview` where the list says `staging`).
     """
-    version = f"?api-version={API_VERSION}"
+    identifier = quote(submission.id, safe="$")
     if "$" in submission.id:
-        return [f"/api/operations/{submission.id}{version}"]
-    found = []
-    if submission.id:
-        identifier = segment(submission.id, "operation id")
-        found.append(f"{_offer_path(publisher_id, offer_id)}/operations/{identifier}{version}")
-    if submission.publishing_version is not None:
-        parts = (
-            segment(publisher_id, "publisher_id"),
-            segment(offer_id, "offer_id"),
-            submission.publishing_version,
-        )
-        slots = ("preview", "staging") if fold(submission.slot) == "staging" else (submission.slot,)
-        found += [
-            f"/api/operations/{parts[0]}${parts[1]}${parts[2]}${slot}{version}"
-            for slot in slots
-            if slot.isalpha()
+        paths = [f"/api/operations/{identifier}"]
+    else:
+        slots = ("preview", "staging") if fold(submission.slot) == "staging" else (quote(submission.slot),)
+        older = f"{segment(publisher_id, 'publisher_id')}${segment(offer_id, 'offer_id')}"
+        paths = [
+            f"{_offer_path(publisher_id, offer_id)}/operations/{identifier}",
+            *(f"/api/operations/{older}${submission.publishing_version}${slot}" for slot in slots),
         ]
-    return found
+    return [f"{path}?api-version={API_VERSION}" for path in paths if _named_in(path)]
 
 
 # --- reading answers --------------------------------------------------------------------------------------
+
+
+_TAG = re.compile(r"<(script|style)\b[^>]*>[^<]*|</?[a-zA-Z!?][^>]*(>|$)", re.IGNORECASE)
+# Python doesn't read numbers as long as these may be.
+_LONG_REFERENCE = re.compile(r"&#[0-9]{9,};?")
+# So often escaped text is unfolded; what is escaped more often is nobody's honest message.
+_ESCAPES = 5
 
 
 def plain_text(markup: object, limit: int = 1000) -> str:
@@ -735,14 +741,15 @@ def plain_text(markup: object, limit: int = 1000) -> str:
     """
     if not isinstance(markup, str):
         return ""
-    text = markup[: 20 * limit]
-    while True:
-        bare = re.sub(r"<(script|style)\b[^>]*>[^<]*|</?[a-zA-Z!?][^>]*(>|$)", " ", text, flags=re.IGNORECASE)
-        bare = unescape(bare)
-        if bare == text:
+    text = markup[: 4 * limit]
+    for _ in range(_ESCAPES):
+        before = text
+        text = unescape(_LONG_REFERENCE.sub(" ", _TAG.sub(" ", text)))
+        if text == before:
             break
-        text = bare
-    text = " ".join(re.sub(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+", " ", text).split())
+    else:
+        text = text.translate({ord("<"): " ", ord("&"): " "})
+    text = " ".join(re.sub(f"[{_CONTROLS}]+", " ", text).split())
     return text if len(text) <= limit else f"{text[: limit - 1]}…"
 
 
@@ -794,7 +801,9 @@ def _read_location(call: Call[Any], response: Response) -> str:
             raise ValueError("there is no Location header")
         return normalize_location(location, response.base_url)
     except ValueError as problem:
-        error = call.error(response, f"accepted, but where the operation is found can't be told: {problem}")
+        error = call.error(
+            response, f"accepted, but where the operation is found can't be told: {plain_text(str(problem))}"
+        )
         error.accepted = True
         raise error from None
 

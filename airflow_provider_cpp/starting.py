@@ -113,7 +113,9 @@ class Start:
         in_doubt = 0
         while True:
             try:
-                return self._patiently(self.request, lambda error: error.is_unprocessed)
+                location = self._patiently(self.request, lambda error: error.is_unprocessed)
+                log.info("%s: the service accepted the %s: %s", self, self.verb, location)
+                return location
             except CloudPartnerError as error:
                 unknown = error.accepted or error.has_unknown_outcome
                 in_doubt += unknown

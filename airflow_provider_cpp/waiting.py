@@ -12,7 +12,14 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, Literal, get_args
 
-from airflow_provider_cpp.api import CloudPartnerError, NotFoundError, Operation, OperationStatus, fold
+from airflow_provider_cpp.api import (
+    CloudPartnerError,
+    NotFoundError,
+    Operation,
+    OperationStatus,
+    fold,
+    plain_text,
+)
 
 Until = Literal["completed", "preview"]
 
@@ -174,7 +181,7 @@ def _news(
     before = {(key, status, percentage) for key, status, percentage in seen.steps}
     now = tuple((step.id or step.name, step.status, step.progress_percentage) for step in operation.steps)
     for step, state in zip(operation.steps, now, strict=True):
-        if state in before or step.status == "notStarted":
+        if state in before or (step.status == "notStarted" and not seen.steps):
             continue
         estimate = (
             f", estimated {step.estimated_time}" if step.estimated_time and step.status != "complete" else ""
@@ -191,7 +198,7 @@ def _news(
             lines.append((level, line))
 
     if operation.status is OperationStatus.UNKNOWN:
-        word = fold(operation.raw["status"])[:100]
+        word = plain_text(fold(operation.raw["status"]), 100)
         tell_once(
             logging.WARNING, f"{wait.subject}: unknown operation status {word!r}; not taken for an end."
         )
@@ -203,14 +210,13 @@ def _news(
             "completion and goes on; somebody has to go live. (To wait for the preview only: "
             "until='preview'.)",
         )
-    if not seen.steps and not seen.told:
-        tell_once(logging.INFO, f"{wait.subject}: operation {operation.status}.")
+    tell_once(logging.INFO, f"{wait.subject}: operation {operation.status}")
     if seen.faults or seen.not_found:
         lines.append(
             (logging.INFO, f"{wait.subject}: the service answers again, operation {operation.status}.")
         )
-    if lines and not _end(wait, operation):
-        lines[-1] = (lines[-1][0], f"{lines[-1][1]} Next poll in {seconds:.3g} s.")
+    if lines and seconds and not _end(wait, operation):
+        lines[-1] = (lines[-1][0], f"{lines[-1][1]} (next poll in {seconds:.3g} s)")
     return Seen(steps=now, told=frozenset(told)), tuple(lines)
 
 

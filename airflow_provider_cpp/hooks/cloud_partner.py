@@ -32,6 +32,10 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 log = logging.getLogger(__name__)
 
+# azure-identity tells each of its requests, with all headers, at INFO: too much for the log of a wait.
+_identity_log = log.getChild("identity")
+_identity_log.setLevel(logging.WARNING)
+
 DEFAULT_AUTHORITY = "https://login.microsoftonline.com"
 # For any other identity host, asking the public cloud whether it exists is pointless, and may be impossible.
 _KNOWN_AUTHORITIES = (DEFAULT_AUTHORITY, "https://login.microsoftonline.us", "https://login.chinacloudapi.cn")
@@ -521,6 +525,7 @@ def _credential(settings: Settings, identity: ModuleType, **options: Any) -> Any
         "connection_timeout": settings.timeout,
         "read_timeout": settings.timeout,
         "retry_total": _IDENTITY_RETRIES,
+        "logger": _identity_log,
     }
     if settings.proxies:
         options["proxies"] = dict(settings.proxies)
