@@ -293,7 +293,7 @@ def test_a_step_that_moves_on_is_told_with_its_estimate_and_last_message() -> No
     )
     assert lines(third).startswith("contoso/web: Certification complete 100 %")
     assert "estimated" not in lines(third)
-    assert all("Next poll in 30 s." in lines(decision) for decision in (first, second, third))
+    assert all("(next poll in 30 s)" in lines(decision) for decision in (first, second, third))
 
 
 PROGRESS = [("notStarted", 0), ("inProgress", 0), ("inProgress", 50), ("complete", 100)]
