@@ -159,7 +159,8 @@ def _report(emulator: Emulator, airflow: LocalAirflow, run_id: str, state: str) 
         completed = _moment(live["lastActionDateTime"]) if live and ended else None
         announced = _moment(lane["announce"]["start_date"])
         good &= accepted[offer["offerId"]] == 1 and bool(completed and announced and announced >= completed)
-        steps = [step for one in reversed(offer["operations"]) for step in one["steps"]]
+        # The publish that made the preview, and the go-live.
+        steps = [step for one in reversed(offer["operations"][:2]) for step in one["steps"]]
         table.add_row(name, "Location", airflow.xcom(lane["go_live"]) if live else "none")
         table.add_row("", "steps", ", ".join(f"{step['stepName']} {step['status']}" for step in steps))
         table.add_row("", "completed", f"{completed:%H:%M:%S.%f}"[:-4] if completed else "no")
