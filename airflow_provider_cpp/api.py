@@ -625,7 +625,7 @@ def _metadata(notification_emails: Iterable[str]) -> Json:
 
 _LOCATION_PATHS = (
     re.compile(
-        r"/api/publishers/(?P<publisher>[^/$]+)/offers/(?P<offer>[^/$]+)/operations/[^/$]+/?", re.IGNORECASE
+        r"/api/publishers/(?P<publisher>[^/]+)/offers/(?P<offer>[^/]+)/operations/[^/]+/?", re.IGNORECASE
     ),
     re.compile(r"/api/operations/(?P<publisher>[^/$]+)\$(?P<offer>[^/$]+)\$\d+\$[A-Za-z]+/?", re.IGNORECASE),
 )
@@ -681,8 +681,8 @@ def offer_of(location: str) -> tuple[str, str]:
 
 def _named_in(path: str) -> tuple[str, str] | None:
     # The `$` of the older form may have come encoded; a segment that hides a slash or a step up may not.
-    for pattern in _LOCATION_PATHS:
-        if match := pattern.fullmatch(re.sub("%24", "$", path)):
+    for pattern, spelled in zip(_LOCATION_PATHS, (path, path.replace("%24", "$")), strict=True):
+        if match := pattern.fullmatch(spelled):
             if any(_is_forbidden(unquote(part)) for part in path.split("/")):
                 return None
             return unquote(match["publisher"]), unquote(match["offer"])

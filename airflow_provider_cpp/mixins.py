@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import time
+from dataclasses import asdict
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -51,22 +52,23 @@ class OperationWaitMixin:
             self.log.log(level, line)
         return decision, make_event(wait, location, decision.end, answer) if decision.end else None
 
-    def _deadline(self, started_at: float) -> float:
-        """Return when to give up: Airflow leaves deferred time out of `execution_timeout`, users don't."""
-        limits = [self.timeout]
-        if self.execution_timeout is not None:
-            limits.append(self.execution_timeout.total_seconds())
-        return started_at + min(limits)
-
     def _make_wait(
-        self, subject: str, *, until: Until, max_wait: float, exponential_backoff: bool = True
+        self,
+        subject: str,
+        *,
+        until: Until,
+        max_wait: float,
+        exponential_backoff: bool = True,
+        started_at: float | None = None,
     ) -> Wait:
-        now = time.time()
+        # Airflow leaves deferred time out of `execution_timeout`; users don't.
+        limits = [timedelta(seconds=self.timeout), self.execution_timeout]
+        began = time.time() if started_at is None else started_at
         return Wait(
             subject=subject,
             until=until,
-            started_at=now,
-            deadline=self._deadline(now),
+            started_at=began,
+            deadline=began + min(limit for limit in limits if limit is not None).total_seconds(),
             poke_interval=self.poke_interval,
             max_wait=max_wait,
             exponential_backoff=exponential_backoff,
@@ -82,15 +84,17 @@ class OperationWaitMixin:
             if event:
                 return event
             if self.deferrable:
-                self._defer(location, wait, cancel_on_kill=cancel_on_kill)
+                self._defer(location, wait, decision, cancel_on_kill=cancel_on_kill)
             time.sleep(decision.seconds)
             seen = decision.seen
 
-    def _defer(self, location: str, wait: Wait, *, cancel_on_kill: bool) -> NoReturn:
+    def _defer(self, location: str, wait: Wait, decision: Decision, *, cancel_on_kill: bool) -> NoReturn:
         trigger = OperationTrigger(
             cloud_partner_conn_id=self.cloud_partner_conn_id,
             operation_location=location,
-            wait=wait.__dict__,
+            wait=asdict(wait),
+            seen=decision.seen.to_json(),
+            first_poll_at=time.time() + decision.seconds,
             cancel_on_kill=cancel_on_kill,
         )
         remaining = timedelta(seconds=max(0.0, wait.deadline - time.time()))

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from airflow_provider_cpp.api import (
     CloudPartnerError,
@@ -20,6 +20,9 @@ from airflow_provider_cpp.api import (
     fold,
     plain_text,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 Until = Literal["completed", "preview"]
 
@@ -98,6 +101,21 @@ class Seen:
     told: frozenset[str] = frozenset()
     faults: int = 0
     not_found: int = 0
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as JSON, for a trigger's arguments."""
+        return {
+            "steps": [list(step) for step in self.steps],
+            "told": sorted(self.told),
+            "faults": self.faults,
+            "not_found": self.not_found,
+        }
+
+    @classmethod
+    def from_json(cls, raw: Mapping[str, Any]) -> Seen:
+        """Return it from what `to_json` returned."""
+        steps = tuple((key, status, percentage) for key, status, percentage in raw["steps"])
+        return cls(steps, frozenset(raw["told"]), raw["faults"], raw["not_found"])
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
+import re
 import ssl
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
@@ -15,6 +17,7 @@ from weakref import WeakKeyDictionary
 import aiohttp
 import requests
 from airflow.providers.common.compat.connection import get_async_connection, get_async_extra_dejson
+from airflow.providers.common.compat.sdk import AirflowNotFoundException
 from airflow.providers.http.hooks.http import HttpHook
 from azure.core.exceptions import AzureError, ClientAuthenticationError
 from requests.utils import get_environ_proxies, select_proxy
@@ -49,6 +52,9 @@ _CURES = {
     "principal.",
     "AADSTS900023": "The tenant is wrong: extra 'tenantId' must be the directory (tenant) id of the "
     "principal.",
+    # In these words MSAL says it before it asks for a token.
+    "Unable to get authority configuration": "The tenant is wrong, or the authority: check the extras "
+    "'tenantId' and 'authority'.",
     "AADSTS700016": "The client id is unknown in this tenant: check the login and the extra 'tenantId'.",
 }
 
@@ -57,6 +63,7 @@ _CURES = {
 class Settings:
     """What a connection of type `cloud_partner` says, checked. Equal settings share sessions and tokens."""
 
+    name: str = field(compare=False)
     base_url: str
     publisher_id: str | None
     client_id: str | None
@@ -86,6 +93,7 @@ class Settings:
             return (value or "").strip() or None
 
         settings = cls(
+            name=name,
             base_url=_base_url(name, connection),
             publisher_id=text("publisherId"),
             client_id=(connection.login or "").strip() or None,
@@ -132,7 +140,9 @@ class Settings:
         :raises ValueError: there is neither
         """
         if publisher_id is None and self.publisher_id is None:
-            raise ValueError("No publisher: set publisher_id, or the extra 'publisherId' of the connection.")
+            raise ValueError(
+                f"{self.name} names no publisher: set its extra 'publisherId', or the task's publisher_id."
+            )
         return self.publisher_id or "" if publisher_id is None else publisher_id
 
 
@@ -164,7 +174,9 @@ class CloudPartnerHook(HttpHook):
         self._settings: Settings | None = None
         self._session: requests.Session | None = None
         self._token: Callable[[], str] | None = None
-        self._entered = AsyncExitStack()
+        self._entered = 0
+        self._kept: _Shared | None = None
+        self._until_exit = AsyncExitStack()
 
     # --- the calls ------------------------------------------------------------------------------------------
 
@@ -377,22 +389,35 @@ class CloudPartnerHook(HttpHook):
     # --- sending, in an event loop --------------------------------------------------------------------------
 
     async def __aenter__(self) -> Self:
-        """Keep session and token for all calls until the exit."""
-        await self._entered.enter_async_context(self._shared())
+        """Keep what the calls share, from the first one until the exit."""
+        self._entered += 1
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
-        """Close them if no other hook uses them."""
-        await self._entered.aclose()
+        """Close it, if no other hook uses it."""
+        self._entered -= 1
+        if not self._entered:
+            self._kept = None
+            await self._until_exit.aclose()
 
     async def asettings(self) -> Settings:
         """Return what the connection says, read once, without blocking the event loop.
 
         :raises ValueError: the connection can't be used
+        :raises CloudPartnerError: Airflow can't say what it is, for now
         """
         if self._settings is None:
-            connection = await get_async_connection(self.cloud_partner_conn_id, hook=self)
-            extra = await get_async_extra_dejson(connection)
+            try:
+                connection = await get_async_connection(self.cloud_partner_conn_id, hook=self)
+                extra = await get_async_extra_dejson(connection)
+            except (ValueError, AirflowNotFoundException):
+                raise
+            except Exception as error:
+                # Airflow's own API is away for a while: no reason to end a wait of days.
+                raise api.CloudPartnerError(
+                    f"Connection {self.cloud_partner_conn_id!r} can't be read from Airflow now: {error}",
+                    unsent=True,
+                ) from error
             self._settings = Settings.from_connection(connection, extra)
         return self._settings
 
@@ -414,7 +439,12 @@ class CloudPartnerHook(HttpHook):
 
     async def _asend(self, make_call: Callable[[Settings], api.Call[T]]) -> T:
         call = make_call(await self.asettings())
-        async with self._shared() as shared:
+        async with AsyncExitStack() as until_answered:
+            shared = self._kept
+            if shared is None:
+                until = self._until_exit if self._entered else until_answered
+                shared = await until.enter_async_context(self._shared())
+                self._kept = shared if self._entered else None
             token = await shared.token()
             response = await shared.send(call, token)
             if response.status == 401:
@@ -530,18 +560,33 @@ def _credential(settings: Settings, identity: ModuleType, **options: Any) -> Any
     if settings.proxies:
         options["proxies"] = dict(settings.proxies)
     if not settings.client_id:
+        transport = dict(options)
         for name in ("managed_identity_client_id", "workload_identity_tenant_id"):
             if value := getattr(settings, name):
                 options[name] = value
-        return identity.DefaultAzureCredential(**options)
-    if settings.certificate_path:
-        return identity.CertificateCredential(
-            settings.tenant_id,
-            settings.client_id,
-            settings.certificate_path,
-            password=settings.client_secret,
-            **options,
+        default = identity.DefaultAzureCredential(**options)
+        if settings.authority == DEFAULT_AUTHORITY or "AZURE_FEDERATED_TOKEN_FILE" not in os.environ:
+            return default
+        # The default credential hands its authority on to all but this one.
+        workload = identity.WorkloadIdentityCredential(
+            tenant_id=settings.workload_identity_tenant_id, **transport
         )
+        return identity.ChainedTokenCredential(workload, default)
+    if settings.certificate_path:
+        try:
+            return identity.CertificateCredential(
+                settings.tenant_id,
+                settings.client_id,
+                settings.certificate_path,
+                password=settings.client_secret,
+                **options,
+            )
+        except ValueError as error:
+            raise ValueError(
+                f"{settings.name}: the certificate at certificate_path {settings.certificate_path!r} can't "
+                "be "
+                f"used: {error} Its passphrase, if it has one, is the connection's password."
+            ) from error
     return identity.ClientSecretCredential(
         settings.tenant_id, settings.client_id, settings.client_secret, **options
     )
@@ -569,7 +614,9 @@ def _identity_error(settings: Settings, error: AzureError) -> api.CloudPartnerEr
     refused = isinstance(error, ClientAuthenticationError) and not isinstance(
         error.__cause__, AzureError | OSError
     )
-    if not refused or status == 429 or (status or 0) >= 500:
+    # MSAL says an outage of the token endpoint in these words, without the answer.
+    outage = re.search(r"\bHTTP Error: (429|5\d\d)\b", words)
+    if not refused or outage or status == 429 or (status or 0) >= 500:
         return api.CloudPartnerError(
             f"No token could be had from {settings.authority}, so nothing was sent: {words}. Check that "
             "the host "
@@ -577,7 +624,10 @@ def _identity_error(settings: Settings, error: AzureError) -> api.CloudPartnerEr
             unsent=True,
         )
     who = f"client {settings.client_id} of tenant {settings.tenant_id}" if settings.client_id else "this host"
-    cure = next((cure for code, cure in _CURES.items() if f"{code}:" in words), api.AuthenticationError.hint)
+    cure = next(
+        (cure for sign, cure in _CURES.items() if re.search(rf"{sign}\b", words)),
+        api.AuthenticationError.hint,
+    )
     return api.AuthenticationError(f"{settings.authority} gave {who} no token: {words} {cure}", unsent=True)
 
 
@@ -649,12 +699,13 @@ def _checked_url(name: str, what: str, url: str) -> str:
 
 
 def _verify(name: str, value: Any) -> bool | str:
-    if value is None or value == "":
-        return True
-    if isinstance(value, bool):
-        return value
-    if isinstance(value, str) and value.strip().lower() in ("true", "false"):
-        return value.strip().lower() == "true"
+    if value is None or value is True or (isinstance(value, str) and value.strip().lower() in ("", "true")):
+        # Where the environment names a bundle, requests trusts that; so that aiohttp does as well, it is
+        # said.
+        bundle = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE") or ""
+        return bundle if bundle and Path(bundle).exists() else True
+    if value is False or (isinstance(value, str) and value.strip().lower() == "false"):
+        return False
     if isinstance(value, str) and Path(value).exists():
         return value
     raise ValueError(

@@ -113,8 +113,7 @@ class GoLiveOperator(OperationWaitMixin, BaseOperator):
 
     def execute_complete(self, context: Context, event: Any) -> str:
         """Return the Location path of the completed operation, or raise how it ended."""
-        operation = event.get("operation") if isinstance(event, dict) else None
-        self._location = self._location or (operation or {}).get("location")
+        self._location = event.get("location") if isinstance(event, dict) else None
         try:
             return str(self._result(event)["location"])
         except AirflowTaskTimeout:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, get_args
@@ -86,6 +87,7 @@ class OperationSensor(OperationWaitMixin, BaseSensorOperator):
         self.cloud_partner_conn_id = cloud_partner_conn_id
         self.deferrable = deferrable
         self._hook: CloudPartnerHook | None = None
+        self._poking: Wait | None = None
         self._seen = Seen()
         self._seconds = 0.0
 
@@ -111,26 +113,33 @@ class OperationSensor(OperationWaitMixin, BaseSensorOperator):
 
     def poke(self, context: Context) -> PokeReturnValue | bool:
         """Poll once, in a worker."""
-        decision, event = self._poll(self._get_hook(), self._location(), self._new_wait(), self._seen)
-        self._seen, self._seconds = decision.seen, decision.seconds
-        return PokeReturnValue(is_done=True, xcom_value=self._result(event)) if event else False
+        hook, location = self._get_hook(), self._location()
+        if self._poking is None:
+            began = context["ti"].get_first_reschedule_date(context) if self.reschedule else None
+            self._poking = self._new_wait(began.timestamp() if began else None)
+        while True:
+            decision, event = self._poll(hook, location, self._poking, self._seen)
+            self._seen, self._seconds = decision.seen, decision.seconds
+            if event:
+                return PokeReturnValue(is_done=True, xcom_value=self._result(event))
+            if not (self.reschedule and decision.seen.not_found):
+                return False
+            # Nothing is remembered between two rescheduled polls: whether a 404 lasts, one has to find out.
+            time.sleep(min(decision.seconds, self.poke_interval))
 
     def _get_next_poke_interval(
         self, started_at: datetime | float, run_duration: Callable[[], float], poke_count: int
     ) -> float:
         """Wait as long as the triggerer would; Airflow's own growth knows no Retry-After."""
-        age = run_duration()
-        wait = self._new_wait()
-        seconds = max(self._seconds, wait.interval(wait.started_at + age))
-        return max(0.0, min(seconds, self.timeout - age))
+        return max(0.0, min(self._seconds, self.timeout - run_duration()))
 
-    def _new_wait(self) -> Wait:
-        max_wait = self.max_wait.total_seconds() if self.max_wait is not None else self.poke_interval
+    def _new_wait(self, started_at: float | None = None) -> Wait:
         return self._make_wait(
             self.subject,
             until=self.until,
-            max_wait=max_wait,
+            max_wait=self.poke_interval if self.max_wait is None else self.max_wait.total_seconds(),
             exponential_backoff=self.exponential_backoff,
+            started_at=started_at,
         )
 
     def _get_hook(self) -> CloudPartnerHook:

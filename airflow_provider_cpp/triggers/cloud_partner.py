@@ -32,6 +32,8 @@ class OperationTrigger(BaseTrigger):
     :param cloud_partner_conn_id: id of the connection
     :param operation_location: Location path of the operation
     :param wait: what is waited for and how patiently, the fields of `airflow_provider_cpp.waiting.Wait`
+    :param seen: what the polls before brought, from `airflow_provider_cpp.waiting.Seen.to_json`
+    :param first_poll_at: when to ask first, in seconds since the epoch
     :param cancel_on_kill: cancel the operation when a user fails or clears the task (Airflow 3.3 and later)
     """
 
@@ -41,12 +43,16 @@ class OperationTrigger(BaseTrigger):
         cloud_partner_conn_id: str,
         operation_location: str,
         wait: Mapping[str, Any],
+        seen: Mapping[str, Any] | None = None,
+        first_poll_at: float = 0.0,
         cancel_on_kill: bool = False,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.cloud_partner_conn_id = cloud_partner_conn_id
         self.operation_location = operation_location
         self.wait = Wait(**wait)
+        self.seen = Seen() if seen is None else Seen.from_json(seen)
+        self.first_poll_at = first_poll_at
         self.cancel_on_kill = cancel_on_kill
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
@@ -55,6 +61,8 @@ class OperationTrigger(BaseTrigger):
             "cloud_partner_conn_id": self.cloud_partner_conn_id,
             "operation_location": self.operation_location,
             "wait": asdict(self.wait),
+            "seen": self.seen.to_json(),
+            "first_poll_at": self.first_poll_at,
             "cancel_on_kill": self.cancel_on_kill,
         }
 
@@ -80,8 +88,9 @@ class OperationTrigger(BaseTrigger):
         return hook
 
     async def _poll(self, hook: CloudPartnerHook) -> dict[str, Any]:
-        seen = Seen()
+        seen = self.seen
         operation: Operation | None = None
+        await asyncio.sleep(self.first_poll_at - time.time())
         while True:
             answer: Operation | CloudPartnerError
             try:
@@ -108,13 +117,14 @@ def make_event(
 
     :param answer: the last answer
     :param operation: the operation as it was last seen, if it was
-    :return: `end`; `operation`, its summary, if it was seen; and unless it succeeded `message`, `step`, and
-        for an error its class's name as `error`
+    :return: `end`; `location`; `operation`, its summary, if it was seen; and unless it succeeded `message`,
+        `step`, and for an error its class's name as `error`
     """
     if isinstance(answer, Operation):
         operation = answer
     event: dict[str, Any] = {
         "end": end.value,
+        "location": location,
         "operation": summarize(location, operation) if operation else None,
     }
     if end is End.ERROR:
@@ -138,7 +148,10 @@ def read_event(event: Any) -> dict[str, Any]:
     try:
         end = event["end"]
         if end == End.SUCCEEDED:
-            return dict(event["operation"])
+            operation: dict[str, Any] = event["operation"]
+            if operation["location"] != event["location"]:
+                raise ValueError("it names two locations")
+            return operation
         message = str(event["message"])
         error: Exception
         if end == End.ERROR:

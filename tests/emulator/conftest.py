@@ -4,7 +4,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 from emulator_client import Client
-from emulator_process import Emulator, running_emulator
+
+from dev.emulator_process import Emulator, running_emulator
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -8,7 +8,7 @@ import requests
 from azure.identity import ClientSecretCredential
 
 if TYPE_CHECKING:
-    from emulator_process import Emulator
+    from dev.emulator_process import Emulator
 
 API_VERSION = "2017-10-31"
 SCOPE = "https://cloudpartner.azure.com/.default"

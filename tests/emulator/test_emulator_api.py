@@ -10,7 +10,8 @@ import pytest
 if TYPE_CHECKING:
     import requests
     from emulator_client import Client
-    from emulator_process import Emulator
+
+    from dev.emulator_process import Emulator
 
 EMAILS = {"metadata": {"notification-emails": "a@contoso.com"}}
 GUID = "[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"

@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING
 import pytest
 import requests
 from emulator_client import Client
-from emulator_process import ROOT, running_emulator
+
+from dev.emulator_process import ROOT, running_emulator
 
 if TYPE_CHECKING:
-    from emulator_process import Emulator
+    from dev.emulator_process import Emulator
 
 
 def run(*args: str, code: str = "") -> subprocess.CompletedProcess[str]:

@@ -15,7 +15,8 @@ from emulator_client import SCOPE
 
 if TYPE_CHECKING:
     from emulator_client import Client
-    from emulator_process import Emulator
+
+    from dev.emulator_process import Emulator
 
 GO_LIVE = "contoso-linux/golive"
 

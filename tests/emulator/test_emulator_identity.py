@@ -21,7 +21,8 @@ from azure.identity import (
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from emulator_client import SCOPE
-from emulator_process import Emulator, running_emulator
+
+from dev.emulator_process import Emulator, running_emulator
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

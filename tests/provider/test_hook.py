@@ -1,0 +1,641 @@
+from __future__ import annotations
+
+import asyncio
+import base64
+import gc
+import json
+import socket
+import ssl
+import threading
+import warnings
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import trustme
+from harness import ODD, STRANGER, Connect, Log, Principal, eventually, operations
+from relay import running_relay
+
+from airflow_provider_cpp.exceptions import (
+    AuthenticationError,
+    CloudPartnerError,
+    ConflictError,
+    NotFoundError,
+    PermissionDeniedError,
+    ValidationError,
+)
+from airflow_provider_cpp.hooks import cloud_partner
+from airflow_provider_cpp.hooks.cloud_partner import CloudPartnerHook
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from relay import Relay
+
+    from dev.emulator_process import Emulator
+
+TOKEN = "oauth2/v2.0/token"
+
+
+def call(hook: CloudPartnerHook, twin: str, name: str, *args: Any, **kwargs: Any) -> Any:
+    """Call a method of the hook, or its async twin in an event loop of its own."""
+    if twin == "sync":
+        return getattr(hook, name)(*args, **kwargs)
+
+    async def run() -> Any:
+        async with hook:
+            return await getattr(hook, f"a{name}")(*args, **kwargs)
+
+    return asyncio.run(run())
+
+
+both = pytest.mark.parametrize("twin", ["sync", "async"])
+
+
+@pytest.fixture
+def foreign_host() -> Iterator[socket.socket]:
+    """A host that nobody is to connect to; `accept` on it raises unless somebody did."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.setblocking(False)
+        yield listener
+
+
+@pytest.fixture
+def relay(emulator: Emulator, connect: Connect, tmp_path: Path) -> Iterator[Relay]:
+    """Stands where the connection says that the API is."""
+    with running_relay(emulator, tmp_path) as relay:
+        connect(emulator, host=relay.url, extra={"verify": relay.verify})
+        yield relay
+
+
+def location_of(emulator: Emulator, offer: str) -> str:
+    return str(operations(emulator, offer)[0]["location"])
+
+
+# --- the calls ---
+
+
+@both
+@pytest.mark.parametrize("offer", ["slow", "slow-classic"])
+def test_go_live_returns_the_services_own_location(
+    hook: CloudPartnerHook, emulator: Emulator, offer: str, twin: str
+) -> None:
+    location = call(hook, twin, "go_live", offer)
+    assert location == location_of(emulator, offer)
+    assert hook.get_operation(location).steps[0].id == "live"
+
+
+@both
+def test_publish_tells_the_service_whom_to_notify(
+    hook: CloudPartnerHook, emulator: Emulator, twin: str
+) -> None:
+    location = call(hook, twin, "publish", "next", notification_emails=["a@contoso.com", "b@contoso.com"])
+    (published,) = operations(emulator, "next", "publish")
+    assert location == published["location"]
+    assert published["definition"]["metadata"]["emails"] == "a@contoso.com,b@contoso.com"
+
+
+@both
+def test_cancel_returns_where_the_canceling_can_be_followed(
+    hook: CloudPartnerHook, emulator: Emulator, twin: str
+) -> None:
+    location = call(hook, twin, "cancel", "going-live")
+    assert location == location_of(emulator, "going-live")
+    assert eventually(lambda: hook.get_operation(location).status == "canceled")
+
+
+@both
+def test_cancel_returns_none_when_it_was_done_at_once(hook: CloudPartnerHook, twin: str) -> None:
+    assert call(hook, twin, "cancel", "slow") is None
+
+
+READS = [
+    ("list_operations", ("update",), {}),
+    ("list_operations", ("going-live",), {"status": "running"}),
+    ("get_offer", ("update",), {}),
+    ("get_offer", ("update",), {"slot": "preview"}),
+    ("get_offer", ("update",), {"slot": "production"}),
+    ("get_offer", ("update",), {"version": 3}),
+    ("get_offer_status", ("slow",), {}),
+    ("get_offer_status", ("slow-classic",), {}),
+]
+
+
+@pytest.mark.parametrize(("name", "args", "kwargs"), READS)
+def test_the_twins_read_the_same(
+    hook: CloudPartnerHook, name: str, args: tuple[str], kwargs: dict[str, Any]
+) -> None:
+    assert call(hook, "sync", name, *args, **kwargs) == call(hook, "async", name, *args, **kwargs)
+
+
+@pytest.mark.parametrize("offer", ["live", "live-classic"])
+def test_the_twins_read_the_same_operation(hook: CloudPartnerHook, emulator: Emulator, offer: str) -> None:
+    location = location_of(emulator, offer)
+    operation = call(hook, "sync", "get_operation", location)
+    assert operation.status == "succeeded"
+    assert operation.progress_percentage == 100
+    assert operation == call(hook, "async", "get_operation", location)
+
+
+@both
+def test_an_absolute_location_on_the_connections_host_is_read(
+    hook: CloudPartnerHook, emulator: Emulator, twin: str
+) -> None:
+    url = emulator.url + location_of(emulator, "live-classic")
+    assert call(hook, twin, "get_operation", url).is_terminal
+
+
+def test_a_slot_has_the_version_that_is_there(hook: CloudPartnerHook) -> None:
+    slots = {slot: hook.get_offer("update", slot=slot).version for slot in ("draft", "preview", "production")}
+    assert slots == {"draft": 4, "preview": 4, "production": 3}
+    assert hook.get_offer("update", version=3).version == 3
+
+
+def test_a_preview_that_awaits_the_publisher_says_so(hook: CloudPartnerHook) -> None:
+    assert hook.get_offer_status("slow").awaiting_publisher
+    assert not hook.get_offer_status("live").awaiting_publisher
+    assert hook.get_offer_status("next").status == "neverPublished"
+
+
+def test_a_filter_lists_only_what_is_in_that_state(hook: CloudPartnerHook) -> None:
+    assert [one.submission_type for one in hook.list_operations("going-live", status="running")] == ["goLive"]
+    assert hook.list_operations("going-live", status="canceled") == []
+
+
+@both
+def test_the_publisher_of_the_argument_comes_before_that_of_the_connection(
+    hook: CloudPartnerHook, twin: str
+) -> None:
+    assert call(hook, twin, "get_offer", "slow").version == 2
+    assert call(hook, twin, "get_offer", "slow", "fabrikam").version == 7
+
+
+@both
+def test_an_id_of_any_characters_reaches_the_service_percent_encoded(
+    hook: CloudPartnerHook, emulator: Emulator, twin: str
+) -> None:
+    assert call(hook, twin, "get_offer", ODD).id == ODD
+    (asked,) = emulator.requests(path="/api/")
+    assert asked["path"].endswith("/offers/Gr%C3%B6%C3%9Fe%20100%25%20%245%20%26%20%E2%98%83")
+
+
+@both
+def test_an_offer_of_any_characters_goes_live_and_is_followed(hook: CloudPartnerHook, twin: str) -> None:
+    location = call(hook, twin, "go_live", ODD)
+    assert call(hook, twin, "get_operation", location).status == "running"
+
+
+@both
+def test_a_classic_offer_of_odd_characters_goes_live_and_is_followed(
+    hook: CloudPartnerHook, twin: str
+) -> None:
+    location = call(hook, twin, "go_live", f"{ODD} classic".replace("$", ""))
+    assert call(hook, twin, "get_operation", location).status == "running"
+
+
+@both
+@pytest.mark.parametrize("offer", ["", ".", "..", "a/b", "a\\b", "a?b", "a#b", "a\nb", "\x7f", None, 5])
+def test_an_id_that_none_can_be_is_refused_before_anything_is_sent(
+    hook: CloudPartnerHook, emulator: Emulator, offer: Any, twin: str
+) -> None:
+    with pytest.raises(ValueError, match="offer_id"):
+        call(hook, twin, "go_live", offer)
+    assert emulator.requests() == []
+
+
+@both
+@pytest.mark.parametrize(
+    ("method", "offer", "error"),
+    [
+        ("go_live", "publishing", ConflictError),
+        ("go_live", "live", ValidationError),
+        ("get_offer_status", "nowhere", NotFoundError),
+    ],
+)
+def test_a_refusal_is_the_error_of_its_status(
+    hook: CloudPartnerHook, twin: str, method: str, offer: str, error: type[CloudPartnerError]
+) -> None:
+    with pytest.raises(error, match=f"contoso/{offer}") as raised:
+        call(hook, twin, method, offer)
+    assert not raised.value.is_transient
+    assert raised.value.code
+
+
+@both
+@pytest.mark.parametrize("status", [502, 200])
+def test_a_page_of_html_is_a_passing_fault(
+    hook: CloudPartnerHook, emulator: Emulator, twin: str, status: int
+) -> None:
+    emulator.inject(path="status$", status=status, body="<html><h1>Bad gateway</h1></html>")
+    with pytest.raises(CloudPartnerError, match=r"Bad gateway|not with JSON") as raised:
+        call(hook, twin, "get_offer_status", "slow")
+    assert raised.value.is_transient
+    assert "<h1>" not in str(raised.value)
+
+
+# --- what is sent, and where to ---
+
+
+@both
+def test_only_the_token_and_no_extra_of_the_connection_is_sent(
+    relay: Relay, emulator: Emulator, connect: Connect, principal: Principal, twin: str
+) -> None:
+    extra = {"verify": relay.verify, "X-Extra": "an extra", "headers": {"X-More": "an extra"}}
+    connect(emulator, host=relay.url, extra=extra)
+    call(CloudPartnerHook(), twin, "get_offer_status", "slow")
+    (sent,) = relay.requests
+    assert sent.headers["Authorization"].startswith("Bearer ")
+    names = {name.lower() for name in sent.headers}
+    assert names <= {"host", "user-agent", "accept", "accept-encoding", "authorization", "connection"}
+    basic = base64.b64encode(f"{principal.client}:{principal.secret}".encode()).decode()
+    everything = f"{sent.target} {sent.headers} {sent.body!r}"
+    for secret in ("an extra", principal.secret, basic, principal.tenant):
+        assert secret not in everything
+
+
+@both
+def test_netrc_does_not_replace_the_token(
+    relay: Relay, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, twin: str
+) -> None:
+    netrc = tmp_path / "netrc"
+    netrc.write_text("machine localhost login somebody password else\n")
+    monkeypatch.setenv("NETRC", str(netrc))
+    call(CloudPartnerHook(), twin, "get_offer_status", "slow")
+    (sent,) = relay.requests
+    assert sent.headers["Authorization"].startswith("Bearer ")
+
+
+@both
+def test_a_request_body_is_json(relay: Relay, twin: str) -> None:
+    call(CloudPartnerHook(), twin, "publish", "next", notification_emails=["a@contoso.com"])
+    (sent,) = relay.requests
+    assert sent.method == "POST"
+    assert sent.headers["Content-Type"] == "application/json"
+    assert json.loads(sent.body) == {"metadata": {"notification-emails": "a@contoso.com"}}
+
+
+@both
+@pytest.mark.parametrize("status", [301, 302, 307, 308])
+def test_a_redirect_is_not_followed(
+    hook: CloudPartnerHook, emulator: Emulator, foreign_host: socket.socket, twin: str, status: int
+) -> None:
+    elsewhere = f"https://localhost:{foreign_host.getsockname()[1]}/api/publishers"
+    emulator.inject(path="status$", status=status, headers={"Location": elsewhere})
+    with pytest.raises(CloudPartnerError, match="redirect, which is never followed"):
+        call(hook, twin, "get_offer_status", "slow")
+    with pytest.raises(BlockingIOError):
+        foreign_host.accept()
+
+
+@both
+def test_a_location_on_another_host_is_neither_returned_nor_asked(
+    hook: CloudPartnerHook, emulator: Emulator, foreign_host: socket.socket, twin: str
+) -> None:
+    elsewhere = f"https://localhost:{foreign_host.getsockname()[1]}/api/operations/contoso$slow$2$preview"
+    emulator.inject(path="golive$", replace={"headers": {"Location": elsewhere}})
+    with pytest.raises(CloudPartnerError, match="not on the connection's host") as raised:
+        call(hook, twin, "go_live", "slow")
+    assert raised.value.accepted
+    with pytest.raises(ValueError, match="not on the connection's host"):
+        call(hook, twin, "get_operation", elsewhere)
+    with pytest.raises(BlockingIOError):
+        foreign_host.accept()
+
+
+@both
+@pytest.mark.parametrize("variable", ["REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"])
+def test_the_environments_ca_bundle_does_not_override_the_connections(
+    emulator: Emulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, twin: str, variable: str
+) -> None:
+    other = tmp_path / "other.pem"
+    trustme.CA().cert_pem.write_to_path(other)
+    monkeypatch.setenv(variable, str(other))
+    assert call(CloudPartnerHook(), twin, "get_offer_status", "slow").awaiting_publisher
+
+
+@both
+def test_the_environments_ca_bundle_is_trusted_where_the_connection_names_none(
+    emulator: Emulator, connect: Connect, monkeypatch: pytest.MonkeyPatch, twin: str
+) -> None:
+    connect(emulator, extra={"verify": None})
+    with pytest.raises(CloudPartnerError, match=r"(?i)certificate"):
+        call(CloudPartnerHook(), twin, "get_offer_status", "slow")
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", emulator.ca)
+    assert call(CloudPartnerHook(), twin, "get_offer_status", "slow").awaiting_publisher
+
+
+@both
+def test_a_connection_without_verification_works_and_is_warned_about(
+    emulator: Emulator, connect: Connect, twin: str, log: Log
+) -> None:
+    connect(emulator, extra={"verify": False})
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        assert call(CloudPartnerHook(), twin, "get_offer_status", "slow").awaiting_publisher
+    assert len(log.containing("anybody on the way")) == 1
+
+
+# --- what can go wrong on the way ---
+
+
+@both
+def test_a_request_without_an_answer_ends_at_the_connections_timeout(
+    emulator: Emulator, connect: Connect, twin: str
+) -> None:
+    connect(emulator, extra={"timeout": 0.5})
+    emulator.inject(path="status$", delay=1)
+    with pytest.raises(CloudPartnerError, match=r"no answer within 0\.5 s") as raised:
+        call(CloudPartnerHook(), twin, "get_offer_status", "slow")
+    assert raised.value.has_unknown_outcome
+    assert eventually(lambda: emulator.requests(path="status$"))  # so that it is no other test's
+
+
+@both
+@pytest.mark.parametrize("close", ["before", "after"])
+def test_a_lost_connection_leaves_the_outcome_unknown(
+    hook: CloudPartnerHook, emulator: Emulator, twin: str, close: str
+) -> None:
+    emulator.inject(path="golive$", close=close)
+    with pytest.raises(CloudPartnerError, match="not known whether it had its effect") as raised:
+        call(hook, twin, "go_live", "slow")
+    assert raised.value.has_unknown_outcome
+    assert len(emulator.requests(method="POST", path="golive$")) == 1
+    assert len(operations(emulator, "slow")) == (close == "after")
+
+
+@both
+def test_an_answer_that_is_cut_off_is_a_passing_fault(
+    hook: CloudPartnerHook, emulator: Emulator, twin: str
+) -> None:
+    emulator.inject(path="status$", truncate=10)
+    with pytest.raises(CloudPartnerError) as raised:
+        call(hook, twin, "get_offer_status", "slow")
+    assert raised.value.is_transient
+
+
+@both
+def test_a_host_that_refuses_connections_was_sent_nothing(
+    emulator: Emulator, connect: Connect, twin: str
+) -> None:
+    with socket.socket() as closed:  # bound, but not listening
+        closed.bind(("127.0.0.1", 0))
+        connect(emulator, host=f"https://localhost:{closed.getsockname()[1]}")
+        with pytest.raises(CloudPartnerError, match=r"was not sent.*Check host") as raised:
+            call(CloudPartnerHook(), twin, "go_live", "slow")
+    assert raised.value.is_unprocessed
+    assert raised.value.is_transient
+
+
+@both
+def test_a_certificate_that_is_not_trusted_was_sent_nothing(
+    relay: Relay, emulator: Emulator, connect: Connect, twin: str
+) -> None:
+    connect(emulator, host=relay.url)
+    with pytest.raises(CloudPartnerError, match=r"(?i)was not sent.*certificate") as raised:
+        call(CloudPartnerHook(), twin, "go_live", "slow")
+    assert raised.value.is_unprocessed
+    assert relay.requests == []
+
+
+@both
+def test_retry_after_is_told(hook: CloudPartnerHook, emulator: Emulator, twin: str) -> None:
+    emulator.inject(path="status$", status=429, headers={"Retry-After": "17"})
+    with pytest.raises(CloudPartnerError) as raised:
+        call(hook, twin, "get_offer_status", "slow")
+    assert raised.value.retry_after == 17
+    assert raised.value.is_unprocessed
+
+
+# --- signing in that fails ---
+
+
+@both
+def test_a_revoked_token_is_replaced_once(hook: CloudPartnerHook, emulator: Emulator, twin: str) -> None:
+    async def read_twice() -> None:
+        async with hook:
+            await hook.aget_offer_status("slow")
+            emulator.revoke_tokens()
+            await hook.aget_offer_status("slow")
+
+    if twin == "async":
+        asyncio.run(read_twice())
+    else:
+        hook.get_offer_status("slow")
+        emulator.revoke_tokens()
+        hook.get_offer_status("slow")
+    assert [asked["status"] for asked in emulator.requests(path="status$")] == [200, 401, 200]
+    assert len(emulator.requests(path=TOKEN)) == 2
+
+
+async def test_all_uses_of_a_revoked_token_share_the_next(hook: CloudPartnerHook, emulator: Emulator) -> None:
+    async with hook:
+        await hook.aget_offer_status("slow")
+        emulator.revoke_tokens()
+        await asyncio.gather(*(hook.aget_offer_status("slow") for _ in range(20)))
+    assert len(emulator.requests(path=TOKEN)) == 2
+
+
+@both
+def test_a_lasting_401_is_an_authentication_error(
+    hook: CloudPartnerHook, emulator: Emulator, twin: str
+) -> None:
+    emulator.inject(path="status$", status=401, count=5)
+    with pytest.raises(AuthenticationError, match="client id, secret or certificate") as raised:
+        call(hook, twin, "get_offer_status", "slow")
+    assert not raised.value.is_transient
+    assert len(emulator.requests(path="status$")) == 2
+
+
+@both
+def test_a_principal_that_is_not_registered_is_told_of_the_two_object_ids(
+    emulator: Emulator, connect: Connect, twin: str
+) -> None:
+    connect(emulator, login=STRANGER["clientId"], password=STRANGER["secret"])
+    with pytest.raises(PermissionDeniedError, match="managed application in local directory"):
+        call(CloudPartnerHook(), twin, "get_offer_status", "slow")
+
+
+@both
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"password": "a wrong secret"}, "client secret is wrong"),
+        ({"extra": {"tenantId": "5c2fa1e6-3b0d-4c52-9f6e-000000000000"}}, "tenant is wrong"),
+        ({"login": "0f7e6c1d-7a55-4f0b-8f0e-000000000000"}, "client id is unknown"),
+    ],
+)
+def test_what_is_wrong_with_the_principal_is_told(
+    emulator: Emulator, connect: Connect, changes: dict[str, Any], words: str, twin: str
+) -> None:
+    connect(emulator, **changes)
+    with pytest.raises(AuthenticationError, match=words) as raised:
+        call(CloudPartnerHook(), twin, "get_offer_status", "slow")
+    assert not raised.value.is_transient
+    assert "a wrong secret" not in str(raised.value)
+    assert emulator.requests(path="/api/") == []
+
+
+@both
+def test_an_identity_host_that_can_not_be_reached_is_told_and_passes(
+    emulator: Emulator, connect: Connect, twin: str
+) -> None:
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        authority = f"https://localhost:{closed.getsockname()[1]}"
+        connect(emulator, extra={"authority": authority})
+        with pytest.raises(CloudPartnerError, match=f"No token could be had from {authority}") as raised:
+            call(CloudPartnerHook(), twin, "go_live", "slow")
+    assert raised.value.is_unprocessed
+    assert emulator.requests() == []
+
+
+@both
+def test_an_outage_of_the_identity_host_passes(emulator: Emulator, twin: str) -> None:
+    body = {"error": "temporarily_unavailable", "error_description": "AADSTS90033: A transient error."}
+    headers = {"Retry-After": "0", "Content-Type": "application/json"}
+    emulator.inject(path=TOKEN, status=503, headers=headers, body=json.dumps(body), count=20)
+    with pytest.raises(CloudPartnerError, match="No token could be had") as raised:
+        call(CloudPartnerHook(), twin, "get_offer_status", "slow")
+    assert raised.value.is_transient
+    assert not isinstance(raised.value, AuthenticationError)
+    assert emulator.requests(path="/api/") == []
+
+
+@both
+def test_no_secret_is_in_what_a_hook_shows_of_itself(
+    hook: CloudPartnerHook, principal: Principal, twin: str
+) -> None:
+    call(hook, twin, "get_offer_status", "slow")
+    shown = f"{hook!r} {hook.settings!r} {vars(hook)!r}"
+    assert principal.secret not in shown
+    assert "Bearer" not in shown
+
+
+# --- sharing in an event loop ---
+
+
+def shared_things() -> list[Any]:
+    return [shared for in_loop in cloud_partner._shared_by_loop.values() for shared in in_loop.values()]
+
+
+async def test_hooks_of_a_connection_share_one_token_and_one_session(emulator: Emulator) -> None:
+    location = location_of(emulator, "going-live")
+    hooks = [CloudPartnerHook() for _ in range(5)]
+
+    async def ask(hook: CloudPartnerHook) -> Any:
+        async with hook:
+            return await asyncio.gather(*(hook.aget_operation(location) for _ in range(10)))
+
+    async with CloudPartnerHook() as first:
+        await first.aget_operation(location)
+        answers = await asyncio.gather(*map(ask, hooks))
+        assert len(shared_things()) == 1
+    assert sum(map(len, answers)) == 50
+    assert len(emulator.requests(path="operations/")) == 51
+    assert len(emulator.requests(path=TOKEN)) == 1
+    assert shared_things() == []
+
+
+async def test_connections_that_differ_share_nothing(emulator: Emulator, connect: Connect) -> None:
+    async with CloudPartnerHook() as one:
+        assert await one.aget_offer_status("slow")
+        connect(emulator, login=STRANGER["clientId"], password=STRANGER["secret"])
+        async with CloudPartnerHook() as other:
+            with pytest.raises(PermissionDeniedError):
+                await other.aget_offer_status("slow")
+            assert len(shared_things()) == 2
+
+
+async def test_hooks_that_were_not_entered_work_as_well(emulator: Emulator) -> None:
+    hook = CloudPartnerHook()
+    await asyncio.gather(*(hook.aget_offer_status("slow") for _ in range(5)))
+    assert shared_things() == []
+
+
+async def test_one_hook_may_be_entered_twice_at_once(hook: CloudPartnerHook) -> None:
+    async with hook:
+        async with hook:
+            await hook.aget_offer_status("slow")
+        (shared,) = shared_things()
+        await hook.aget_offer_status("slow")
+        assert shared_things() == [shared]
+    assert shared_things() == []
+
+
+async def test_an_error_leaves_nothing_open(hook: CloudPartnerHook, emulator: Emulator) -> None:
+    emulator.inject(path="status$", status=500)
+    with pytest.raises(CloudPartnerError):
+        async with hook:
+            await hook.aget_offer_status("slow")
+    assert shared_things() == []
+
+
+async def test_a_credential_that_can_not_be_made_leaves_nothing_open(
+    emulator: Emulator, connect: Connect, tmp_path: Path
+) -> None:
+    garbage = tmp_path / "certificate.pem"
+    garbage.write_text("no certificate")
+    connect(emulator, password=None, extra={"certificate_path": str(garbage)})
+    with pytest.raises((ValueError, CloudPartnerError)):
+        await CloudPartnerHook().aget_offer_status("slow")
+    assert shared_things() == []
+
+
+@pytest.mark.parametrize("path", [TOKEN, "status$"])
+async def test_a_cancellation_leaves_nothing_open(emulator: Emulator, path: str) -> None:
+    emulator.inject(path=path, delay=1)
+    task = asyncio.create_task(CloudPartnerHook().aget_offer_status("slow"))
+    await asyncio.to_thread(eventually, lambda: not emulator.faults())  # it is on its way
+    assert len(shared_things()) == 1
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert shared_things() == []
+    await asyncio.to_thread(eventually, lambda: emulator.requests(path=path))
+
+
+def test_a_hook_can_be_used_in_one_event_loop_after_the_other(
+    hook: CloudPartnerHook, emulator: Emulator
+) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for _ in range(2):
+            assert call(hook, "async", "get_offer_status", "slow").awaiting_publisher
+        assert shared_things() == []
+
+
+@pytest.mark.filterwarnings("error")
+def test_nothing_is_left_unclosed(hook: CloudPartnerHook, log: Log) -> None:
+    call(hook, "async", "get_offer_status", "slow")
+    gc.collect()
+    assert log.containing("Unclosed") == []
+
+
+async def test_the_event_loop_neither_reads_the_connection_nor_a_ca_bundle_itself(
+    hook: CloudPartnerHook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both may block: the one asks the supervisor, the other parses a hundred certificates."""
+    loops_thread = threading.get_ident()
+    called: list[str] = []
+
+    def off_the_loop(what: str, function: Any) -> Any:
+        def checked(*args: Any, **kwargs: Any) -> Any:
+            called.append(what)
+            assert threading.get_ident() != loops_thread, f"{what} ran in the event loop"
+            return function(*args, **kwargs)
+
+        return checked
+
+    def no_settings(_: Any) -> Any:
+        raise AssertionError("the connection was read by the sync path")
+
+    monkeypatch.setattr(
+        CloudPartnerHook, "get_connection", off_the_loop("get_connection", CloudPartnerHook.get_connection)
+    )
+    monkeypatch.setattr(CloudPartnerHook, "settings", property(no_settings))
+    monkeypatch.setattr(
+        ssl, "create_default_context", off_the_loop("a CA bundle", ssl.create_default_context)
+    )
+    async with hook:
+        assert (await hook.aget_offer_status("slow")).awaiting_publisher
+    assert "a CA bundle" in called

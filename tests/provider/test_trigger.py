@@ -1,0 +1,235 @@
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from harness import Connect, Principal, deferral, event_of, eventually, operations, state_of
+
+from airflow_provider_cpp.exceptions import (
+    CloudPartnerError,
+    NotFoundError,
+    OperationCanceledError,
+    OperationFailedError,
+)
+from airflow_provider_cpp.hooks import cloud_partner
+from airflow_provider_cpp.hooks.cloud_partner import CloudPartnerHook
+from airflow_provider_cpp.operators.cloud_partner import GoLiveOperator
+from airflow_provider_cpp.sensors.cloud_partner import OperationSensor
+from airflow_provider_cpp.triggers.cloud_partner import OperationTrigger
+
+if TYPE_CHECKING:
+    from dev.emulator_process import Emulator
+
+Context = dict[str, Any]
+TOKEN = "oauth2/v2.0/token"
+
+
+def trigger(location: str, *, cancel_on_kill: bool = False, seconds: float = 60.0) -> OperationTrigger:
+    now = time.time()
+    wait = {
+        "subject": "contoso/slow",
+        "until": "completed",
+        "started_at": now,
+        "deadline": now + seconds,
+        "poke_interval": 0.01,
+        "max_wait": 0.05,
+    }
+    return OperationTrigger(
+        cloud_partner_conn_id="cloud_partner_default",
+        operation_location=location,
+        wait=wait,
+        cancel_on_kill=cancel_on_kill,
+    )
+
+
+def stored(one: OperationTrigger) -> OperationTrigger:
+    """The trigger as another process makes it from what is stored."""
+    path, arguments = json.loads(json.dumps(one.serialize()))
+    module, _, name = path.rpartition(".")
+    made = getattr(import_module(module), name)(**arguments)
+    assert isinstance(made, OperationTrigger)
+    return made
+
+
+async def event(one: OperationTrigger) -> Any:
+    (found,) = [event.payload async for event in one.run()]
+    return found
+
+
+def location_of(emulator: Emulator, offer: str) -> str:
+    return str(operations(emulator, offer)[0]["location"])
+
+
+@pytest.mark.parametrize("cancel_on_kill", [True, False])
+def test_what_is_stored_makes_the_same_trigger(cancel_on_kill: bool) -> None:
+    one = trigger("/api/operations/contoso$slow$2$production", cancel_on_kill=cancel_on_kill)
+    assert stored(one).serialize() == one.serialize()
+
+
+@pytest.mark.parametrize("task", ["sensor", "operator"])
+def test_neither_what_is_stored_nor_the_event_has_a_secret(
+    emulator: Emulator, context: Context, principal: Principal, task: str
+) -> None:
+    location = location_of(emulator, "going-live")
+    patience = {"poke_interval": 0.01, "max_wait": 0.05, "timeout": 0.5}
+    waiting = (
+        OperationSensor(task_id="wait", operation_location=location, **patience)
+        if task == "sensor"
+        else GoLiveOperator(task_id="wait", offer_id="going-live", wait_for_completion=True, **patience)
+    )
+    deferred = deferral(waiting, context)
+    crossing = json.dumps([deferred.trigger.serialize(), deferred.kwargs, event_of(deferred)])
+    assert location in crossing
+    for secret in (principal.secret, principal.client, principal.tenant, "Bearer"):
+        assert secret not in crossing
+
+
+async def test_fifty_triggers_share_one_token_and_one_session(emulator: Emulator) -> None:
+    location = await CloudPartnerHook().ago_live("quick")
+    tokens = len(emulator.requests(path=TOKEN))
+    events = await asyncio.gather(*(event(stored(trigger(location))) for _ in range(50)))
+    assert {one["end"] for one in events} == {"succeeded"}
+    assert len(emulator.requests(path=TOKEN)) == tokens + 1
+    assert not any(cloud_partner._shared_by_loop.values())
+
+
+async def test_a_triggerer_that_stops_leaves_the_operation_alone(emulator: Emulator) -> None:
+    location = location_of(emulator, "going-live")
+    running = asyncio.create_task(event(trigger(location, cancel_on_kill=True)))
+    await asyncio.to_thread(eventually, lambda: len(emulator.requests(path="/operations/")) > 2)
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    assert emulator.requests(method="POST", path="/cancel$") == []
+    assert state_of(emulator, "going-live") == "running"
+    assert not any(cloud_partner._shared_by_loop.values())
+
+
+async def test_a_kill_cancels_the_operation_if_asked_for(emulator: Emulator) -> None:
+    await stored(trigger(location_of(emulator, "going-live"), cancel_on_kill=True)).on_kill()
+    await asyncio.to_thread(eventually, lambda: state_of(emulator, "going-live") == "canceled")
+
+
+async def test_a_kill_leaves_the_operation_alone_by_default(emulator: Emulator) -> None:
+    await stored(trigger(location_of(emulator, "going-live"))).on_kill()
+    assert emulator.requests() == []
+
+
+async def test_a_kill_after_the_end_cancels_nothing(emulator: Emulator) -> None:
+    """What runs on the offer by then is somebody else's."""
+    location = await CloudPartnerHook().ago_live("quick")
+    await asyncio.to_thread(eventually, lambda: state_of(emulator, "quick") == "completed")
+    await CloudPartnerHook().apublish("quick")
+    await trigger(location, cancel_on_kill=True).on_kill()
+    assert emulator.requests(method="POST", path="/cancel$") == []
+
+
+async def test_a_connection_that_can_not_be_used_ends_the_wait(emulator: Emulator, connect: Connect) -> None:
+    location = location_of(emulator, "going-live")
+    connect(emulator, password=None)
+    found = await event(trigger(location))
+    assert found["end"] == "error"
+    assert found["error"] == "ValueError"
+    assert "cloud_partner_default" in found["message"]
+
+
+async def test_a_connection_that_does_not_exist_ends_the_wait(
+    emulator: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    location = location_of(emulator, "going-live")
+    monkeypatch.delenv("AIRFLOW_CONN_CLOUD_PARTNER_DEFAULT")
+    with pytest.raises(Exception, match="cloud_partner_default"):
+        await event(trigger(location))
+
+
+# --- events on arrival ---
+
+SUMMARY = {
+    "location": "/api/operations/contoso$slow$2$production",
+    "status": "failed",
+    "progress_percentage": 0,
+    "steps": [],
+    "messages": ["No SSH key."],
+}
+
+
+def complete(payload: Any) -> Any:
+    sensor = OperationSensor(task_id="wait", operation_location=SUMMARY["location"])
+    return sensor.execute_complete({}, payload)
+
+
+def test_an_event_of_success_is_the_summary() -> None:
+    event = {"end": "succeeded", "location": SUMMARY["location"], "operation": SUMMARY}
+    assert complete(event) == SUMMARY
+
+
+@pytest.mark.parametrize(
+    ("end", "error"), [("failed", OperationFailedError), ("canceled", OperationCanceledError)]
+)
+def test_an_event_of_a_bad_end_is_its_error(end: str, error: type[OperationFailedError]) -> None:
+    with pytest.raises(error, match="Because") as raised:
+        complete({"end": end, "operation": SUMMARY, "message": "Because.", "step": "Live"})
+    assert raised.value.step == "Live"
+    assert raised.value.messages == ("No SSH key.",)
+
+
+@pytest.mark.parametrize(
+    ("name", "error"),
+    [("NotFoundError", NotFoundError), ("ValueError", ValueError), ("Unheard", CloudPartnerError)],
+)
+def test_an_event_of_an_error_is_that_error(name: str, error: type[Exception]) -> None:
+    with pytest.raises(error, match="Because"):
+        complete({"end": "error", "operation": None, "error": name, "message": "Because."})
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        None,
+        "succeeded",
+        [],
+        {},
+        {"end": "succeeded"},
+        {"end": "succeeded", "operation": None},
+        {"end": "succeeded", "operation": "all of it"},
+        {"end": "succeeded", "operation": {}},
+        {"end": "perhaps", "message": "?"},
+        {"end": "failed", "message": "?"},
+        {"end": "failed", "message": "?", "step": None, "operation": None},
+        {"end": "failed", "message": "?", "step": None, "operation": {"messages": 5}},
+        {"end": "error", "message": "?"},
+        {"end": "error", "message": "?", "error": ["NotFoundError"]},
+        {"end": {}, "message": "?"},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("task", ["sensor", "operator"])
+def test_an_event_that_can_not_be_read_says_so(payload: Any, task: str) -> None:
+    waiting = (
+        OperationSensor(task_id="wait", operation_location=SUMMARY["location"])
+        if task == "sensor"
+        else GoLiveOperator(task_id="wait", offer_id="slow", wait_for_completion=True)
+    )
+    with pytest.raises(CloudPartnerError, match="event that can't be read"):
+        waiting.execute_complete({}, payload)
+
+
+async def test_a_wait_goes_on_when_airflow_can_not_say_what_the_connection_is(
+    emulator: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    location = await CloudPartnerHook().ago_live("quick")
+    read, failures = cloud_partner.get_async_connection, [RuntimeError("API_SERVER_ERROR")] * 2
+
+    async def away_at_first(*args: Any, **kwargs: Any) -> Any:
+        if failures:
+            raise failures.pop()
+        return await read(*args, **kwargs)
+
+    monkeypatch.setattr(cloud_partner, "get_async_connection", away_at_first)
+
+    assert (await event(stored(trigger(location))))["end"] == "succeeded"
+    assert not failures
