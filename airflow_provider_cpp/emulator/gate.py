@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -138,6 +139,8 @@ async def _body(receive: Receive) -> bytes | None:
 
 async def _abort(scope: Scope, receive: Receive) -> None:
     """Close the connection as it is, and wait for that: the server would answer with an error otherwise."""
-    scope["state"]["transport"].abort()
+    # A TLS transport whose client has gone already may say so in this way.
+    with contextlib.suppress(AttributeError):
+        scope["state"]["transport"].abort()
     while (await receive())["type"] != "http.disconnect":
         pass
