@@ -137,7 +137,7 @@ def test_what_is_delayed_happens_although_the_client_has_gone(emulator: Emulator
         client.post(
             f"{emulator.url}/api/publishers/contoso/offers/{GO_LIVE}",
             params={"api-version": "2017-10-31"},
-            timeout=0.1,
+            timeout=1,
         )
     deadline = time.monotonic() + 5
     while not emulator.requests(path="golive"):
