@@ -41,7 +41,7 @@ console = Console(highlight=False)
 
 def main() -> int:
     """Run the demo and return its exit code."""
-    for name in ("SIGTERM", "SIGHUP"):
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
         signal.signal(getattr(signal, name), _interrupt)
     shutil.rmtree(HOME, ignore_errors=True)
     HOME.mkdir()
@@ -49,7 +49,7 @@ def main() -> int:
         with running_emulator("--time-scale", str(TIME_SCALE)) as emulator:
             return _demonstrate(emulator)
     except KeyboardInterrupt:
-        console.print("\nStopped. Everything that the demo started is gone.")
+        console.print("\nStopped; everything that the demo started is gone.")
         return 130
 
 
@@ -70,13 +70,14 @@ def _demonstrate(emulator: Emulator) -> int:
         good = _report(emulator, airflow, run_id, state)
         if os.environ.get("KEEP"):
             console.print(
-                f"\nAirflow's UI stays at {airflow.url}/dags/{DAG_ID}/runs/{run_id} (no login is asked "
-                "for).\n"
-                "Ctrl-C ends it."
+                f"\nAirflow's UI stays up, and asks for no login. Ctrl-C ends it.\n"
+                f"{airflow.url}/dags/{DAG_ID}/runs/{run_id}",
+                soft_wrap=True,
             )
             signal.pause()
         return 0 if good else 1
     finally:
+        console.print("Stopping what was started …")
         airflow.stop()
 
 
@@ -169,7 +170,9 @@ def _report(emulator: Emulator, airflow: LocalAirflow, run_id: str, state: str) 
     console.print(table)
     good &= lanes > 0
     verdict = "each exactly once, and announced after its completion" if good else "NOT as it should be"
-    console.print(f"The service accepted {accepted.total()} go-lives for {lanes} offers: {verdict}.")
+    console.print(
+        f"The service accepted {accepted.total()} go-lives for {lanes} offers: {verdict}.", soft_wrap=True
+    )
     if not good:
         for ti in tasks:
             if ti["state"] != "success":

@@ -33,6 +33,8 @@ class Emulator:
             stdout=subprocess.PIPE,
             stderr=self._stderr,
             text=True,
+            # Ctrl-C is for whoever started it, who then stops it.
+            start_new_session=True,
             env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])},
         )
         assert self._process.stdout is not None

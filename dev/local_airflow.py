@@ -105,24 +105,27 @@ class LocalAirflow:
 
     def stop(self) -> None:
         """End every process that was started, and all that these started."""
-        for component in list(self._processes):
-            self.stop_component(component)
+        self._end(list(self._processes), kill=False)
 
     def stop_component(self, component: str, *, kill: bool = False) -> None:
         """End one of the components: as an operator would, or with SIGKILL."""
-        process = self._processes.pop(component)
-        try:
-            family = [*psutil.Process(process.pid).children(recursive=True), psutil.Process(process.pid)]
-        except psutil.NoSuchProcess:
-            family = []
-        if not kill and process.poll() is None:
-            process.terminate()
-            psutil.wait_procs(family, timeout=10)
-        for member in family:
-            if member.is_running():
-                member.kill()
-        psutil.wait_procs(family, timeout=10)
-        process.wait(timeout=10)
+        self._end([component], kill=kill)
+
+    def _end(self, components: list[str], *, kill: bool) -> None:
+        processes = [self._processes.pop(component) for component in components]
+        family: list[psutil.Process] = []
+        for process in processes:
+            if process.poll() is None:
+                leader = psutil.Process(process.pid)
+                family += [leader, *leader.children(recursive=True)]
+                if not kill:
+                    process.terminate()
+        _, alive = psutil.wait_procs(family, timeout=0 if kill else 10)
+        for member in alive:
+            member.kill()
+        psutil.wait_procs(alive, timeout=10)
+        for process in processes:
+            process.wait(timeout=10)
 
     def run(self, *arguments: str) -> str:
         """Run an Airflow command and return its output."""
