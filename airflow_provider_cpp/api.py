@@ -115,9 +115,10 @@ class PermissionDeniedError(CloudPartnerError):
     """403: the service principal is not a user of the publisher."""
 
     hint = (
-        "The service principal is not a user of this publisher. The usual cause is that the wrong one of its "
-        "two Object IDs was registered: it must be the one of the 'managed application in local directory' "
-        "(the enterprise application), not the one of the app registration. Or the publisher id is wrong."
+        "The service principal is not a user of this publisher. The usual cause is that the wrong one of "
+        "its two Object IDs was registered: it must be the one of the 'managed application in local "
+        "directory' (the enterprise application), not the one of the app registration. Or the publisher id "
+        "is wrong."
     )
 
 
@@ -296,6 +297,13 @@ class Operation(_Progress):
     def is_terminal(self) -> bool:
         """Whether the operation ended: it succeeded, failed, or was canceled."""
         return self.status in (OperationStatus.SUCCEEDED, OperationStatus.FAILED, OperationStatus.CANCELED)
+
+    @property
+    def is_being_canceled(self) -> bool:
+        """Whether somebody asked to cancel it, which takes the service one to three minutes."""
+        word = self.raw.get("cancellationRequestState") if isinstance(self.raw, dict) else None
+        # The reference has `canCancel` only; what is taken for a request begins with "cancel".
+        return fold(word).startswith("cancel")
 
     @property
     def progress_percentage(self) -> int:
@@ -642,14 +650,13 @@ def normalize_location(location: object, base_url: str) -> str:
     """
     if not isinstance(location, str):
         raise ValueError(
-            f"An operation's location must be text, not {type(location).__name__}. Did the task that "
-            "starts the "
-            "operation return one? A skipped or 'already live' go-live has none."
+            f"An operation's location must be text, not {type(location).__name__}. Did the task that starts "
+            "the operation return one? A skipped or 'already live' go-live has none."
         )
     wanted = (
-        "Wanted is what the service named when it accepted the operation, "
-        "such as '/api/publishers/{publisher}/offers/{offer}/operations/{id}?api-version=2017-10-31' "
-        "or '/api/operations/{publisher}${offer}${number}${slot}?api-version=2017-10-31'."
+        "Wanted is what the service named when it accepted the operation, such as "
+        "'/api/publishers/{publisher}/offers/{offer}/operations/{id}?api-version=2017-10-31' or "
+        "'/api/operations/{publisher}${offer}${number}${slot}?api-version=2017-10-31'."
     )
     if not re.fullmatch(r"[\x21-\x7e]+", location) or re.search(r"[\\#\"<>`]", location):
         raise ValueError(f"{location!r} has characters that no operation's location has. {wanted}")
@@ -660,9 +667,8 @@ def normalize_location(location: object, base_url: str) -> str:
         foreign = True
     if foreign:
         raise ValueError(
-            f"{location!r} is not on the connection's host {base_url}: nothing was sent, since a token "
-            "goes to "
-            f"that host only. {wanted}"
+            f"{location!r} is not on the connection's host {base_url}: nothing was sent, since a token goes "
+            f"to that host only. {wanted}"
         )
     if _named_in(parts.path) is None:
         raise ValueError(f"{location!r} is not the path of an operation. {wanted}")
@@ -741,7 +747,7 @@ def plain_text(markup: object, limit: int = 1000) -> str:
     """
     if not isinstance(markup, str):
         return ""
-    text = markup[: 4 * limit]
+    text = re.sub(r"(?i)\b(bearer|basic)\s+[\w.~+/=-]+", r"\1 ***", markup[: 4 * limit])
     for _ in range(_ESCAPES):
         before = text
         text = unescape(_LONG_REFERENCE.sub(" ", _TAG.sub(" ", text)))

@@ -61,8 +61,9 @@ class OperationWaitMixin:
         exponential_backoff: bool = True,
         started_at: float | None = None,
     ) -> Wait:
-        # Airflow leaves deferred time out of `execution_timeout`; users don't.
-        limits = [timedelta(seconds=self.timeout), self.execution_timeout]
+        # Airflow leaves deferred time out of `execution_timeout`; users don't. In a worker it sees to it
+        # itself.
+        limits = [timedelta(seconds=self.timeout), self.execution_timeout if self.deferrable else None]
         began = time.time() if started_at is None else started_at
         return Wait(
             subject=subject,

@@ -26,10 +26,9 @@ if TYPE_CHECKING:
 
 Until = Literal["completed", "preview"]
 
-#: The service answers 404 for minutes after it accepted an operation. So many in a row are waited out: with
-#: the
-#: default `poke_interval`, the first five minutes.
-NOT_FOUND_LIMIT = 10
+#: The service answers 404 for minutes after it accepted an operation. The seventh in a row is believed: with
+#: the default `poke_interval` and the time between them doubled each time, after 25 minutes.
+NOT_FOUND_LIMIT = 7
 #: Between two questions lies a twentieth of the age of the wait, within `poke_interval` and `max_wait`. It
 #: depends on the age alone, so a restart of the triggerer doesn't make an old wait ask often again.
 AGE_PER_WAIT = 20
@@ -88,8 +87,7 @@ class Wait:
         """
         longest = max(self.poke_interval, self.max_wait)
         grown = (now - self.started_at) / AGE_PER_WAIT if self.exponential_backoff else 0.0
-        doubled = self.poke_interval * 2 ** min(faults, 30) if faults else 0.0
-        seconds = min(longest, max(self.poke_interval, grown, doubled))
+        seconds = min(longest, max(self.poke_interval * 2.0 ** min(faults, 30), grown))
         return max(SHORTEST_WAIT, seconds * (1 - JITTER * jitter))
 
 
@@ -170,7 +168,7 @@ def _after_error(wait: Wait, seen: Seen, error: CloudPartnerError, now: float, j
         seen = replace(seen, not_found=seen.not_found + 1)
         lasting = seen.not_found >= NOT_FOUND_LIMIT
         what = f"not found ({seen.not_found} of {NOT_FOUND_LIMIT} times in a row that are waited out)"
-        seconds = wait.interval(now, jitter=jitter)
+        seconds = wait.interval(now, faults=seen.not_found - 1, jitter=jitter)
     else:
         seen = replace(seen, faults=seen.faults + 1, not_found=0)
         lasting = not error.is_transient
@@ -223,9 +221,8 @@ def _news(
     if wait.until == "completed" and operation.awaiting_publisher and not operation.is_terminal:
         tell_once(
             logging.WARNING,
-            f"{wait.subject}: the preview is ready and the publisher's signoff is awaited. This wait is "
-            "for the "
-            "completion and goes on; somebody has to go live. (To wait for the preview only: "
+            f"{wait.subject}: the preview is ready and the publisher's signoff is awaited. This wait is for "
+            "the completion and goes on; somebody has to go live. (To wait for the preview only: "
             "until='preview'.)",
         )
     tell_once(logging.INFO, f"{wait.subject}: operation {operation.status}")
@@ -273,9 +270,8 @@ def explain(wait: Wait, location: str, end: End, operation: Operation | None) ->
         state = f"It was last seen {operation.status}{where}." if operation else "It was never seen."
         hours = (wait.deadline - wait.started_at) / 3600
         return (
-            f"Gave up waiting for {wait.subject} after {hours:.3g} hours: operation {location} did not "
-            f"end. {state} "
-            "It goes on at the service: raise the timeout and clear this task to go on waiting."
+            f"Gave up waiting for {wait.subject} after {hours:.3g} hours: operation {location} did not end. "
+            f"{state} It goes on at the service: raise the timeout and clear this task to go on waiting."
         )
     cure = (
         "Correct what the messages name, publish again, and go live."

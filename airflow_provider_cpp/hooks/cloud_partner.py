@@ -16,6 +16,7 @@ from weakref import WeakKeyDictionary
 
 import aiohttp
 import requests
+import tenacity
 from airflow.providers.common.compat.connection import get_async_connection, get_async_extra_dejson
 from airflow.providers.common.compat.sdk import AirflowNotFoundException
 from airflow.providers.http.hooks.http import HttpHook
@@ -27,7 +28,7 @@ from yarl import URL
 from airflow_provider_cpp import api
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterable
+    from collections.abc import AsyncIterator, Callable, Iterable, Mapping
     from types import ModuleType
 
     from airflow.providers.common.compat.sdk import Connection
@@ -45,6 +46,15 @@ _KNOWN_AUTHORITIES = (DEFAULT_AUTHORITY, "https://login.microsoftonline.us", "ht
 # Longer than the usual `poke_interval`, so that polls find their TLS connection still open; in seconds.
 _KEEPALIVE = 75
 _IDENTITY_RETRIES = 2
+# Airflow gives a trigger half a minute for what it does when its task is killed.
+_BRIEFLY: dict[str, Any] = {
+    "retry": tenacity.retry_if_exception(
+        lambda error: isinstance(error, api.CloudPartnerError) and error.is_transient
+    ),
+    "wait": tenacity.wait_exponential(max=4),
+    "stop": tenacity.stop_after_attempt(4),
+    "reraise": True,
+}
 _CURES = {
     "AADSTS7000215": "The client secret is wrong: the secret's value is wanted, not its id.",
     "AADSTS7000222": "The client secret has expired: make a new one and put it into the connection.",
@@ -111,15 +121,13 @@ class Settings:
         if settings.client_id and not settings.tenant_id:
             raise ValueError(
                 f"{name} has a client id (login) but no tenant: set the extra 'tenantId' to the directory "
-                "(tenant) "
-                "id of the service principal."
+                "(tenant) id of the service principal."
             )
         if settings.client_id and not (settings.client_secret or settings.certificate_path):
             raise ValueError(
-                f"{name} has a client id (login) but nothing to sign in with: set the password to the client "
-                "secret, or the extra 'certificate_path' to a certificate. To sign in as a managed or "
-                "workload "
-                "identity, leave the login empty."
+                f"{name} has a client id (login) but nothing to sign in with: set the password to the "
+                "client secret, or the extra 'certificate_path' to a certificate. To sign in as a managed "
+                "or workload identity, leave the login empty."
             )
         if settings.client_secret and not settings.client_id:
             raise ValueError(f"{name} has a password but no client id: set the login to the client id.")
@@ -304,19 +312,36 @@ class CloudPartnerHook(HttpHook):
 
     def cancel_operation(self, operation_location: str) -> None:
         """Cancel an operation if it still runs; another one on the same offer is left alone."""
-        if self.get_operation(operation_location).is_terminal:
-            return
-        publisher_id, offer_id = api.offer_of(operation_location)
-        log.warning("Canceling operation %s of %s/%s.", operation_location, publisher_id, offer_id)
-        self.cancel(offer_id, publisher_id)
+        for attempt in tenacity.Retrying(**_BRIEFLY):
+            with attempt:
+                if not self.get_operation(operation_location).is_terminal:
+                    publisher_id, offer_id = api.offer_of(operation_location)
+                    log.warning(
+                        "Canceling operation %s of %s/%s.", operation_location, publisher_id, offer_id
+                    )
+                    self.cancel(offer_id, publisher_id)
 
     async def acancel_operation(self, operation_location: str) -> None:
         """Async twin of `cancel_operation`."""
-        if (await self.aget_operation(operation_location)).is_terminal:
-            return
-        publisher_id, offer_id = api.offer_of(operation_location)
-        log.warning("Canceling operation %s of %s/%s.", operation_location, publisher_id, offer_id)
-        await self.acancel(offer_id, publisher_id)
+        async for attempt in tenacity.AsyncRetrying(**_BRIEFLY):
+            with attempt:
+                if not (await self.aget_operation(operation_location)).is_terminal:
+                    publisher_id, offer_id = api.offer_of(operation_location)
+                    log.warning(
+                        "Canceling operation %s of %s/%s.", operation_location, publisher_id, offer_id
+                    )
+                    await self.acancel(offer_id, publisher_id)
+
+    def test_connection(self) -> tuple[bool, str]:
+        """Ask for a token and for the list of offers; say in words for people what came of it."""
+        try:
+            if self.settings.publisher_id is None:
+                found = len(self._send(lambda s: api.list_publishers()))
+                return True, f"Signed in; the service principal is a user of {found} publishers."
+            offers = self._send(lambda s: api.list_offers(s.publisher(None)))
+        except (api.CloudPartnerError, ValueError) as error:
+            return False, str(error)
+        return True, f"Signed in; publisher {self.settings.publisher_id} has {len(offers)} offers."
 
     # --- sending, in a worker -------------------------------------------------------------------------------
 
@@ -341,6 +366,7 @@ class CloudPartnerHook(HttpHook):
         """
         if self._session is None:
             self.base_url = self.settings.base_url
+            _ssl_context(self.settings)  # says what is wrong with a CA bundle better than requests does
             self._session = self._configure_session_from_mount_adapters(requests.Session())
             self._session.auth = self._authorize
             self._session.verify = self.settings.verify
@@ -382,7 +408,8 @@ class CloudPartnerHook(HttpHook):
                 verify=settings.verify,
                 proxies=dict(settings.proxies) or None,
             )
-            return api.Response(answer.status_code, answer.headers, answer.content, settings.base_url)
+            token = str(answer.request.headers.get("Authorization", "")).partition(" ")[2]
+            return _response(settings, token, answer.status_code, answer.headers, answer.content)
         except requests.RequestException as error:
             raise _no_answer(call, settings, error, unsent=_is_unsent(error)) from error
 
@@ -529,7 +556,7 @@ class _Shared:
                 allow_redirects=False,
                 proxy=self._proxy,
             ) as answer:
-                return api.Response(answer.status, answer.headers, await answer.read(), settings.base_url)
+                return _response(settings, token, answer.status, answer.headers, await answer.read())
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             unsent = isinstance(error, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError)
             raise _no_answer(call, settings, error, unsent=unsent) from error
@@ -538,10 +565,32 @@ class _Shared:
 _shared_by_loop: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[Settings, _Shared]] = WeakKeyDictionary()
 
 
+def _response(
+    settings: Settings, token: str, status: int, headers: Mapping[str, str], body: bytes
+) -> api.Response:
+    """Return what came back, without the token, which a gateway's error page may repeat."""
+    if token:
+        body = body.replace(token.encode(), b"***")
+        headers = {name: value.replace(token, "***") for name, value in headers.items()}
+    return api.Response(status, headers, body, settings.base_url)
+
+
 def _ssl_context(settings: Settings) -> ssl.SSLContext | bool:
-    if settings.verify is False:
-        return False
-    return ssl.create_default_context(cafile=None if settings.verify is True else settings.verify)
+    """Return the TLS context for aiohttp.
+
+    :raises ValueError: what the connection names is no CA bundle
+    """
+    if isinstance(settings.verify, bool):
+        return ssl.create_default_context() if settings.verify else False
+    try:
+        if Path(settings.verify).is_dir():
+            return ssl.create_default_context(capath=settings.verify)
+        return ssl.create_default_context(cafile=settings.verify)
+    except OSError as error:
+        raise ValueError(
+            f"{settings.name}: {settings.verify!r}, which 'verify' names, can't be used as a CA bundle: "
+            f"{error}"
+        ) from error
 
 
 def _credential(settings: Settings, identity: ModuleType, **options: Any) -> Any:
@@ -584,8 +633,7 @@ def _credential(settings: Settings, identity: ModuleType, **options: Any) -> Any
         except ValueError as error:
             raise ValueError(
                 f"{settings.name}: the certificate at certificate_path {settings.certificate_path!r} can't "
-                "be "
-                f"used: {error} Its passphrase, if it has one, is the connection's password."
+                f"be used: {error} Its passphrase, if it has one, is the connection's password."
             ) from error
     return identity.ClientSecretCredential(
         settings.tenant_id, settings.client_id, settings.client_secret, **options
@@ -603,13 +651,15 @@ def _async_credential(settings: Settings, session: aiohttp.ClientSession) -> tup
         connection_timeout=settings.timeout,
         read_timeout=settings.timeout,
     )
-    credential = _credential(settings, azure.identity.aio, transport=transport)
+    # A session that is handed in is taken as it is, without the environment's proxies.
+    proxies = dict(settings.proxies) or get_environ_proxies(settings.authority)
+    credential = _credential(settings, azure.identity.aio, transport=transport, proxies=proxies)
     return credential, azure.identity.aio.get_bearer_token_provider(credential, api.TOKEN_SCOPE)
 
 
 def _identity_error(settings: Settings, error: AzureError) -> api.CloudPartnerError:
     """Return the error for a token that could not be had: an outage passes, a refusal stays."""
-    words = api.plain_text(error.message, 500)
+    words = api.plain_text(error.message.replace(settings.client_secret or "\0", "***"), 500)
     status = getattr(getattr(error, "response", None), "status_code", None)
     refused = isinstance(error, ClientAuthenticationError) and not isinstance(
         error.__cause__, AzureError | OSError
@@ -618,9 +668,8 @@ def _identity_error(settings: Settings, error: AzureError) -> api.CloudPartnerEr
     outage = re.search(r"\bHTTP Error: (429|5\d\d)\b", words)
     if not refused or outage or status == 429 or (status or 0) >= 500:
         return api.CloudPartnerError(
-            f"No token could be had from {settings.authority}, so nothing was sent: {words}. Check that "
-            "the host "
-            "can be reached from here, and its certificate (extra 'verify').",
+            f"No token could be had from {settings.authority}, so nothing was sent: {words}. Check that the "
+            "host can be reached from here, and its certificate (extra 'verify').",
             unsent=True,
         )
     who = f"client {settings.client_id} of tenant {settings.tenant_id}" if settings.client_id else "this host"
@@ -639,10 +688,9 @@ def _no_answer(
     if isinstance(error, TimeoutError | requests.Timeout) and not unsent:
         reason = f"no answer within {settings.timeout:g} s"
     return api.CloudPartnerError(
-        f"{call.action} failed: {call.method} {call.path} {what}. {settings.base_url} could not be "
-        "reached or gave "
-        f"no answer ({type(error).__name__}: {reason}). Check host, network, proxy and certificate (extra "
-        "'verify').",
+        f"{call.action} failed: {call.method} {call.path} {what}. {settings.base_url} could not be reached "
+        f"or gave no answer ({type(error).__name__}: {reason}). Check host, network, proxy and certificate "
+        "(extra 'verify').",
         unsent=unsent,
     )
 
@@ -686,6 +734,8 @@ def _checked_url(name: str, what: str, url: str) -> str:
         plain = not (parts.path or parts.query or parts.fragment) and url.isascii() and url.isprintable()
     except ValueError:
         plain = False
+        # Somebody may have put a password there.
+        url = re.sub(r"//[^/]*@", "//***@", url)
     if not plain or " " in url or "\\" in url:
         raise ValueError(
             f"{name}: {what} must be like 'https://cloudpartner.azure.com', with no path; not {url!r}."

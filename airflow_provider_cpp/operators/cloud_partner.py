@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+import math
+from contextlib import suppress
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from airflow.providers.common.compat.sdk import AirflowSkipException, AirflowTaskTimeout, BaseOperator
 
-from airflow_provider_cpp.api import CloudPartnerError, NotFoundError, segment
+from airflow_provider_cpp.api import CloudPartnerError, NotFoundError, offer_of, segment
 from airflow_provider_cpp.mixins import OperationWaitMixin
 
 if TYPE_CHECKING:
@@ -114,6 +116,9 @@ class GoLiveOperator(OperationWaitMixin, BaseOperator):
     def execute_complete(self, context: Context, event: Any) -> str:
         """Return the Location path of the completed operation, or raise how it ended."""
         self._location = event.get("location") if isinstance(event, dict) else None
+        with suppress(ValueError, TypeError):
+            # For the name in the grid: the connection's publisher is not known in this process.
+            self.publisher_id = self.publisher_id or offer_of(self._location or "")[0]
         try:
             return str(self._result(event)["location"])
         except AirflowTaskTimeout:
@@ -150,19 +155,26 @@ class GoLiveOperator(OperationWaitMixin, BaseOperator):
             verb="go-live",
             request=lambda: hook.go_live(self.offer_id, publisher_id),
             is_mine=lambda submission: submission.is_go_live,
-            is_effective=is_live,
-            pause=self.poke_interval,
+            is_achieved=is_live,
         )
-        since = context["dag_run"].start_date
+        since = _began(context["dag_run"])
         if location := start.adopt(if_running=self.if_running, since=since):
             return location
-        if self.if_live != "submit" and start.is_done():
+        if self.if_live != "submit" and start.check_achieved():
             message = f"{self.subject}: production has the preview's version already."
             if self.if_live == "skip":
                 raise AirflowSkipException(message)
             self.log.info("%s Nothing to do.", message)
             return None
         return start.submit(if_running=self.if_running)
+
+
+def _began(dag_run: Any) -> datetime | None:
+    """Return when a Dag run began: clearing it sets its `start_date` anew, but not what comes first."""
+    for name in ("run_after", "data_interval_end", "start_date"):
+        if isinstance(moment := getattr(dag_run, name, None), datetime):
+            return moment
+    return None
 
 
 def _check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
@@ -173,6 +185,10 @@ def _check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
 def _seconds(name: str, value: timedelta | float) -> float:
     if isinstance(value, timedelta):
         return value.total_seconds()
-    if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0:
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, int | float)
+        or not (math.isfinite(value) and value >= 0)
+    ):
         raise ValueError(f"{name} must be a timedelta or a number of seconds from 0; not {value!r}")
     return float(value)

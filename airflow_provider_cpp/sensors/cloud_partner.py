@@ -115,7 +115,9 @@ class OperationSensor(OperationWaitMixin, BaseSensorOperator):
         """Poll once, in a worker."""
         hook, location = self._get_hook(), self._location()
         if self._poking is None:
-            began = context["ti"].get_first_reschedule_date(context) if self.reschedule else None
+            # Airflow 2 says only afterwards when the first poll was.
+            ask = getattr(context["ti"], "get_first_reschedule_date", None) if self.reschedule else None
+            began = ask(context) if ask else None
             self._poking = self._new_wait(began.timestamp() if began else None)
         while True:
             decision, event = self._poll(hook, location, self._poking, self._seen)
@@ -131,7 +133,10 @@ class OperationSensor(OperationWaitMixin, BaseSensorOperator):
         self, started_at: datetime | float, run_duration: Callable[[], float], poke_count: int
     ) -> float:
         """Wait as long as the triggerer would; Airflow's own growth knows no Retry-After."""
-        return max(0.0, min(self._seconds, self.timeout - run_duration()))
+        age = run_duration()
+        if self._poking is not None and age > time.time() - self._poking.started_at + 1:
+            self._seconds = max(self._seconds, self._poking.interval(self._poking.started_at + age))
+        return max(0.0, min(self._seconds, self.timeout - age))
 
     def _new_wait(self, started_at: float | None = None) -> Wait:
         return self._make_wait(

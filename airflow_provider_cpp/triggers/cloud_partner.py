@@ -11,8 +11,18 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
-from airflow_provider_cpp.api import CloudPartnerError, Operation
-from airflow_provider_cpp.exceptions import OperationCanceledError, OperationFailedError
+from airflow_provider_cpp.api import Operation
+from airflow_provider_cpp.exceptions import (
+    AuthenticationError,
+    CloudPartnerError,
+    ConflictError,
+    NotFoundError,
+    OperationCanceledError,
+    OperationFailedError,
+    PermissionDeniedError,
+    PreconditionFailedError,
+    ValidationError,
+)
 from airflow_provider_cpp.waiting import End, Seen, Wait, decide, explain, summarize
 
 if TYPE_CHECKING:
@@ -20,7 +30,17 @@ if TYPE_CHECKING:
 
     from airflow_provider_cpp.hooks.cloud_partner import CloudPartnerHook
 
-_ERRORS = {kind.__name__: kind for kind in CloudPartnerError.__subclasses__()}
+_ERRORS: dict[str, type[CloudPartnerError]] = {
+    kind.__name__: kind
+    for kind in (
+        AuthenticationError,
+        ConflictError,
+        NotFoundError,
+        PermissionDeniedError,
+        PreconditionFailedError,
+        ValidationError,
+    )
+}
 
 
 class OperationTrigger(BaseTrigger):
@@ -163,8 +183,8 @@ def read_event(event: Any) -> dict[str, Any]:
             error = kind(message, step=event["step"], messages=event["operation"]["messages"])
     except (KeyError, TypeError, ValueError) as problem:
         raise CloudPartnerError(
-            f"The trigger sent an event that can't be read: {event!r:.500}. Do worker and triggerer have the "
-            "same version of airflow-provider-cpp?"
+            f"The trigger sent an event that can't be read: {event!r:.500}. Do worker and triggerer have "
+            "the same version of airflow-provider-cpp?"
         ) from problem
     raise error
 

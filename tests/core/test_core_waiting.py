@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_provider_cpp import api
-from airflow_provider_cpp.waiting import End, Seen, Wait, decide, explain, summarize
+from airflow_provider_cpp.waiting import NOT_FOUND_LIMIT, End, Seen, Wait, decide, explain, summarize
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -124,15 +124,16 @@ def test_a_fault_that_may_pass_ends_the_wait_at_its_deadline_only(problem: api.C
         assert words in lines(decision)
 
 
-def test_not_found_is_waited_out_nine_times_in_a_row() -> None:
-    *passing, last = polls(WAIT, *[error(404)] * 10)
-    assert [decision.end for decision in passing] == [None] * 9
+def test_not_found_is_waited_out_with_growing_rests_until_it_lasts() -> None:
+    *passing, last = polls(WAIT, *[error(404)] * NOT_FOUND_LIMIT)
+    assert [decision.end for decision in passing] == [None] * (NOT_FOUND_LIMIT - 1)
+    assert [decision.seconds for decision in passing[:3]] == [30, 60, 120]
     assert last.end is End.ERROR
 
 
 @pytest.mark.parametrize("other", [operation(), error(500)], ids=["answer", "fault"])
 def test_not_found_now_and_then_does_not_add_up(other: api.Operation | api.CloudPartnerError) -> None:
-    answers: list[api.Operation | api.CloudPartnerError] = [*[error(404)] * 9, other]
+    answers: list[api.Operation | api.CloudPartnerError] = [*[error(404)] * (NOT_FOUND_LIMIT - 1), other]
     assert all(decision.end is None for decision in polls(WAIT, *answers * 3))
 
 
