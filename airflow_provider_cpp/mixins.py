@@ -61,9 +61,9 @@ class OperationWaitMixin:
         exponential_backoff: bool = True,
         started_at: float | None = None,
     ) -> Wait:
-        # Airflow leaves deferred time out of `execution_timeout`; users don't. In a worker it sees to it
-        # itself.
-        limits = [timedelta(seconds=self.timeout), self.execution_timeout if self.deferrable else None]
+        # Airflow leaves deferred time out of `execution_timeout`; users don't. Rescheduled, each poll has it.
+        rescheduled = not self.deferrable and getattr(self, "reschedule", False)
+        limits = [timedelta(seconds=self.timeout), None if rescheduled else self.execution_timeout]
         began = time.time() if started_at is None else started_at
         return Wait(
             subject=subject,
