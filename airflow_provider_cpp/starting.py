@@ -59,7 +59,10 @@ log = logging.getLogger(__name__)
 class Start:
     """One kind of operation on one offer, to be started exactly once.
 
-    :param verb: what people call it, e.g. `go live`
+    :param hook: asks the service
+    :param publisher_id: id of the offer's publisher
+    :param offer_id: id of the offer
+    :param verb: what people call such an operation, e.g. `go-live`
     :param request: sends the request, and returns the Location
     :param is_mine: tells the operations of this kind
     :param is_achieved: tells whether what such an operation would achieve is so already
@@ -102,8 +105,7 @@ class Start:
         for submission in self._before:
             if self.is_mine(submission) and _succeeded_since(submission, since) and self.check_achieved():
                 log.info(
-                    "%s: a %s succeeded since this Dag run began (%s), and nothing came after it; adopting "
-                    "it.",
+                    "%s: a %s succeeded in this Dag run (%s); adopting it.",
                     self,
                     self.verb,
                     _words(submission),
@@ -125,9 +127,6 @@ class Start:
         while True:
             try:
                 location = self._patiently(self.request, lambda error: error.is_unprocessed)
-                log.info("%s: the service accepted the %s: %s", self, self.verb, location)
-                self._outlast_namesake(location)
-                return location
             except CloudPartnerError as error:
                 unknown = error.accepted or error.has_unknown_outcome
                 in_doubt += unknown
@@ -142,6 +141,10 @@ class Start:
                 if not unknown or error.accepted or in_doubt >= UNKNOWN_OUTCOMES:
                     raise
                 log.warning("%s: no %s was begun; sending it again.", self, self.verb)
+            else:
+                log.info("%s: the service accepted the %s: %s", self, self.verb, location)
+                self._outlast_namesake(location)
+                return location
 
     def _resolve(self, refusal: ConflictError, if_running: IfRunning) -> str:
         """Adopt what began between look and request, or say what it is."""
@@ -190,8 +193,12 @@ class Start:
         ):
             for seconds in LONG_LOOKS:
                 time.sleep(seconds)
-                if self._ask(location).status not in _NEVER_ADOPTED:
-                    return
+                try:
+                    if self._ask(location).status not in _NEVER_ADOPTED:
+                        return
+                except CloudPartnerError as error:
+                    # It is begun, so this is the wait's to survive.
+                    log.warning("%s: the %s can't be read yet. %s", self, self.verb, error)
 
     def __str__(self) -> str:
         """Return what the log calls it: the offer."""

@@ -310,6 +310,53 @@ class CloudPartnerHook(HttpHook):
             lambda s: api.get_offer(s.publisher(publisher_id), offer_id, slot=slot, version=version)
         )
 
+    def put_offer(
+        self,
+        offer_id: str,
+        definition: Mapping[str, Any],
+        publisher_id: str | None = None,
+        *,
+        if_match: str | None = None,
+    ) -> api.Offer:
+        """Create or modify an offer (reference: Create or modify an offer; Concurrency control).
+
+        :param definition: the whole offer, as `get_offer(...).raw` has it
+        :param if_match: the ETag of what the change is based on, or `*` to overwrite; None creates
+        :raises PreconditionFailedError: the offer was changed since that ETag was read
+        """
+        return self._send(
+            lambda s: api.put_offer(s.publisher(publisher_id), offer_id, definition, if_match=if_match)
+        )
+
+    async def aput_offer(
+        self,
+        offer_id: str,
+        definition: Mapping[str, Any],
+        publisher_id: str | None = None,
+        *,
+        if_match: str | None = None,
+    ) -> api.Offer:
+        """Async twin of `put_offer`."""
+        return await self._asend(
+            lambda s: api.put_offer(s.publisher(publisher_id), offer_id, definition, if_match=if_match)
+        )
+
+    def list_offers(self, publisher_id: str | None = None) -> list[api.Offer]:
+        """List a publisher's offers (reference: Retrieve offers)."""
+        return self._send(lambda s: api.list_offers(s.publisher(publisher_id)))
+
+    async def alist_offers(self, publisher_id: str | None = None) -> list[api.Offer]:
+        """Async twin of `list_offers`."""
+        return await self._asend(lambda s: api.list_offers(s.publisher(publisher_id)))
+
+    def list_publishers(self) -> list[api.Publisher]:
+        """List the publishers that the service principal is a user of."""
+        return self._send(lambda s: api.list_publishers())
+
+    async def alist_publishers(self) -> list[api.Publisher]:
+        """Async twin of `list_publishers`."""
+        return await self._asend(lambda s: api.list_publishers())
+
     def cancel_operation(self, operation_location: str) -> None:
         """Cancel an operation if it still runs; another one on the same offer is left alone."""
         for attempt in tenacity.Retrying(**_BRIEFLY):
@@ -336,9 +383,9 @@ class CloudPartnerHook(HttpHook):
         """Ask for a token and for the list of offers; say in words for people what came of it."""
         try:
             if self.settings.publisher_id is None:
-                found = len(self._send(lambda s: api.list_publishers()))
+                found = len(self.list_publishers())
                 return True, f"Signed in; the service principal is a user of {found} publishers."
-            offers = self._send(lambda s: api.list_offers(s.publisher(None)))
+            offers = self.list_offers()
         except (api.CloudPartnerError, ValueError) as error:
             return False, str(error)
         return True, f"Signed in; publisher {self.settings.publisher_id} has {len(offers)} offers."

@@ -141,10 +141,10 @@ class GoLiveOperator(OperationWaitMixin, BaseOperator):
         from airflow_provider_cpp.starting import Start
 
         def is_live() -> bool:
-            preview = hook.get_offer(self.offer_id, publisher_id, slot="preview")
             try:
+                preview = hook.get_offer(self.offer_id, publisher_id, slot="preview")
                 production = hook.get_offer(self.offer_id, publisher_id, slot="production")
-            except NotFoundError:  # nothing was ever live
+            except NotFoundError:  # nothing was ever put there
                 return False
             return preview.version is not None and preview.version == production.version
 

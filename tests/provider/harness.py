@@ -117,6 +117,13 @@ def offers() -> list[dict[str, Any]]:
             "fail": {"step": "live", "messages": [broken], "times": 1},
         },
         {
+            "id": "failing-classic",
+            "state": "preview",
+            "migrated": False,
+            "stepSeconds": quick,
+            "fail": {"step": "live", "messages": [broken], "times": 1},
+        },
+        {
             "id": "talkative",
             "state": "preview",
             "stepSeconds": quick,

@@ -21,6 +21,7 @@ from airflow_provider_cpp.exceptions import (
     ConflictError,
     NotFoundError,
     PermissionDeniedError,
+    PreconditionFailedError,
     ValidationError,
 )
 from airflow_provider_cpp.hooks import cloud_partner
@@ -639,3 +640,25 @@ async def test_the_event_loop_neither_reads_the_connection_nor_a_ca_bundle_itsel
     async with hook:
         assert (await hook.aget_offer_status("slow")).awaiting_publisher
     assert "a CA bundle" in called
+
+
+@both
+def test_an_offer_is_changed_on_the_base_of_its_etag(
+    emulator: Emulator, hook: CloudPartnerHook, twin: str
+) -> None:
+    read = call(hook, twin, "get_offer", "slow")
+    changed = {**read.raw, "definition": {**read.definition, "displayText": f"Changed by {twin}"}}
+    written = call(hook, twin, "put_offer", "slow", changed, if_match=read.etag)
+    assert written.definition["displayText"] == f"Changed by {twin}"
+    with pytest.raises(PreconditionFailedError, match="read it again"):
+        call(hook, twin, "put_offer", "slow", changed, if_match=read.etag)
+    with pytest.raises(ValidationError):
+        call(hook, twin, "put_offer", "slow", changed)
+    assert call(hook, twin, "put_offer", "slow", changed, if_match="*").etag
+
+
+@both
+def test_offers_and_publishers_are_listed(emulator: Emulator, hook: CloudPartnerHook, twin: str) -> None:
+    assert "contoso" in [publisher.id for publisher in call(hook, twin, "list_publishers")]
+    listed = {f"{offer.publisher_id}/{offer.id}" for offer in call(hook, twin, "list_offers")}
+    assert listed == {name for name in emulator.offers() if name.startswith("contoso/")}
