@@ -38,6 +38,12 @@ class OperationWaitMixin:
         @property
         def log(self) -> Any: ...  # noqa: D102  every operator has it
 
+    @property
+    def _execution_limit(self) -> timedelta | None:
+        # Airflow leaves deferred time out of `execution_timeout`; users don't. Rescheduled, each poll has it.
+        rescheduled = not self.deferrable and getattr(self, "reschedule", False)
+        return None if rescheduled else self.execution_timeout
+
     def _poll(
         self, hook: CloudPartnerHook, location: str, wait: Wait, seen: Seen
     ) -> tuple[Decision, dict[str, Any] | None]:
@@ -61,9 +67,7 @@ class OperationWaitMixin:
         exponential_backoff: bool = True,
         started_at: float | None = None,
     ) -> Wait:
-        # Airflow leaves deferred time out of `execution_timeout`; users don't. Rescheduled, each poll has it.
-        rescheduled = not self.deferrable and getattr(self, "reschedule", False)
-        limits = [timedelta(seconds=self.timeout), None if rescheduled else self.execution_timeout]
+        limits = [timedelta(seconds=self.timeout), self._execution_limit]
         began = time.time() if started_at is None else started_at
         return Wait(
             subject=subject,
@@ -110,7 +114,7 @@ class OperationWaitMixin:
         try:
             return read_event(event)
         except TimeoutError as error:
-            limit = self.execution_timeout
+            limit = self._execution_limit
             if limit is not None and limit.total_seconds() < self.timeout:
                 raise AirflowTaskTimeout(str(error)) from None
             raise AirflowSensorTimeout(str(error)) from None

@@ -76,6 +76,7 @@ class Start:
     is_mine: Callable[[Submission], bool]
     is_achieved: Callable[[], bool]
     _before: list[Submission] = field(default_factory=list)
+    _ended_at: set[str] = field(default_factory=set)
 
     def adopt(self, *, if_running: IfRunning, since: datetime | None) -> str | None:
         """Return the Location of an operation that makes a request needless; None if there is none.
@@ -149,8 +150,13 @@ class Start:
     def _resolve(self, refusal: ConflictError, if_running: IfRunning) -> str:
         """Adopt what began between look and request, or say what it is."""
         mine = self._look(lambda submission: submission.is_running and self.is_mine(submission), LONG_LOOKS)
-        if mine and if_running == "adopt" and (location := self._adoptable(mine)):
-            return location
+        if mine and if_running == "adopt":
+            if location := self._adoptable(mine):
+                return location
+            raise ConflictError(
+                f"No {self.verb} of {self} was sent: another one ran on it and has ended badly since "
+                f"({_words(mine)}). Try again now that nothing runs."
+            ) from refusal
         running = mine or self._look(lambda submission: submission.is_running, (0.0,))
         raise self._conflict(running) if running else refusal
 
@@ -165,7 +171,10 @@ class Start:
             operation = self._ask(location)
         if operation.is_being_canceled and not operation.is_terminal:
             raise self._conflict(running)
-        return None if operation.status in _NEVER_ADOPTED else location
+        if operation.status in _NEVER_ADOPTED:
+            self._ended_at.add(_path(location))
+            return None
+        return location
 
     def _has_ended(self, other: Submission) -> bool:
         """Whether what runs by the list has ended, so that the list lags behind.
@@ -184,13 +193,10 @@ class Start:
 
         So it is where a go-live of an offer that was not migrated is repeated.
         """
-        path = location.partition("?")[0]
-        if any(
-            path == known.partition("?")[0]
-            for submission in self._before
-            if submission.status in _NEVER_ADOPTED
-            for known in locations_of(submission, self.publisher_id, self.offer_id)
-        ):
+        for submission in self._before:
+            if submission.status in _NEVER_ADOPTED:
+                self._ended_at |= set(map(_path, locations_of(submission, self.publisher_id, self.offer_id)))
+        if _path(location) in self._ended_at:
             for seconds in LONG_LOOKS:
                 time.sleep(seconds)
                 try:
@@ -279,6 +285,10 @@ class Start:
             before_sleep=tenacity.before_sleep_log(log, logging.WARNING),
             reraise=True,
         )(ask)
+
+
+def _path(location: str) -> str:
+    return location.partition("?")[0]
 
 
 def _succeeded_since(submission: Submission, since: datetime | None) -> bool:

@@ -546,10 +546,7 @@ class _Shared:
                 return
             # Reading a CA bundle takes tens of milliseconds: not in the event loop.
             context = await asyncio.to_thread(_ssl_context, self.settings)
-            self._proxy = select_proxy(
-                self.settings.base_url,
-                dict(self.settings.proxies) or get_environ_proxies(self.settings.base_url),
-            )
+            self._proxy = _proxy_for(self.settings, self.settings.base_url).get("https")
             session = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(ssl=context, keepalive_timeout=_KEEPALIVE),
                 cookie_jar=aiohttp.DummyCookieJar(),
@@ -654,7 +651,7 @@ def _credential(settings: Settings, identity: ModuleType, **options: Any) -> Any
         "logger": _identity_log,
     }
     if settings.proxies:
-        options["proxies"] = dict(settings.proxies)
+        options.setdefault("proxies", dict(settings.proxies))
     if not settings.client_id:
         transport = dict(options)
         for name in ("managed_identity_client_id", "workload_identity_tenant_id"):
@@ -687,6 +684,12 @@ def _credential(settings: Settings, identity: ModuleType, **options: Any) -> Any
     )
 
 
+def _proxy_for(settings: Settings, url: str) -> dict[str, str]:
+    """Return the proxy to a host, the connection's or else the environment's, as azure-core wants it."""
+    proxy = select_proxy(url, dict(settings.proxies) or get_environ_proxies(url))
+    return {"http": proxy, "https": proxy} if proxy else {}
+
+
 def _async_credential(settings: Settings, session: aiohttp.ClientSession) -> tuple[Any, Any]:
     import azure.identity.aio
     from azure.core.pipeline.transport import AioHttpTransport
@@ -699,8 +702,9 @@ def _async_credential(settings: Settings, session: aiohttp.ClientSession) -> tup
         read_timeout=settings.timeout,
     )
     # A session that is handed in is taken as it is, without the environment's proxies.
-    proxies = dict(settings.proxies) or get_environ_proxies(settings.authority)
-    credential = _credential(settings, azure.identity.aio, transport=transport, proxies=proxies)
+    credential = _credential(
+        settings, azure.identity.aio, transport=transport, proxies=_proxy_for(settings, settings.authority)
+    )
     return credential, azure.identity.aio.get_bearer_token_provider(credential, api.TOKEN_SCOPE)
 
 

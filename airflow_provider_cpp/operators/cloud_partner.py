@@ -157,7 +157,7 @@ class GoLiveOperator(OperationWaitMixin, BaseOperator):
             is_mine=lambda submission: submission.is_go_live,
             is_achieved=is_live,
         )
-        since = _began(context["dag_run"])
+        since = _began(context.get("dag_run"))
         if location := start.adopt(if_running=self.if_running, since=since):
             return location
         if self.if_live != "submit" and start.check_achieved():
@@ -183,12 +183,8 @@ def _check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
 
 
 def _seconds(name: str, value: timedelta | float) -> float:
-    if isinstance(value, timedelta):
-        return value.total_seconds()
-    if (
-        isinstance(value, bool)
-        or not isinstance(value, int | float)
-        or not (math.isfinite(value) and value >= 0)
-    ):
+    seconds = value.total_seconds() if isinstance(value, timedelta) else value
+    is_number = isinstance(seconds, int | float) and not isinstance(seconds, bool)
+    if not (is_number and math.isfinite(seconds) and seconds >= 0):
         raise ValueError(f"{name} must be a timedelta or a number of seconds from 0; not {value!r}")
-    return float(value)
+    return float(seconds)
