@@ -125,7 +125,10 @@ class PermissionDeniedError(CloudPartnerError):
 class NotFoundError(CloudPartnerError):
     """404: unknown publisher, offer, slot, version or operation."""
 
-    hint = "Check the publisher id and the offer id; a slot is not found until something was put into it."
+    hint = (
+        "Check the publisher id and the offer id. A slot is not found until something was put into it, and a "
+        "new operation may take minutes to show."
+    )
 
 
 class ConflictError(CloudPartnerError):
@@ -477,10 +480,9 @@ class Call(Generic[T]):
             problem = "a redirect, which is never followed, since a token goes to the connection's host only"
         said = " ".join(filter(None, (code and f"{code}:", words))) or "without an explanation"
         text = f"{self.action} failed: {self.method} {self.path} was answered {response.status}"
+        text += f" ({problem}), {said}" if problem else f", {said}"
         return kind(
-            " ".join(
-                filter(None, (f"{text} ({problem}), {said}." if problem else f"{text}, {said}.", kind.hint))
-            ),
+            f"{text.removesuffix('.')}. {kind.hint}".rstrip(),
             status=response.status,
             code=code,
             retry_after=response.retry_after,

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -167,7 +168,7 @@ def _after_error(wait: Wait, seen: Seen, error: CloudPartnerError, now: float, j
     if isinstance(error, NotFoundError):
         seen = replace(seen, not_found=seen.not_found + 1)
         lasting = seen.not_found >= NOT_FOUND_LIMIT
-        what = f"not found ({seen.not_found} of {NOT_FOUND_LIMIT} times in a row that are waited out)"
+        what = f"not found ({seen.not_found} times in a row; the {NOT_FOUND_LIMIT}th is believed)"
         seconds = wait.interval(now, faults=seen.not_found - 1, jitter=jitter)
     else:
         seen = replace(seen, faults=seen.faults + 1, not_found=0)
@@ -241,7 +242,8 @@ def summarize(location: str, operation: Operation) -> dict[str, Any]:
     Its `messages` are texts without markup, errors first, at most `MESSAGE_LIMIT`; where there were more, the
     last one says how many.
     """
-    texts = [message.text[:500] for message in operation.all_messages if message.text]
+    # The service says the same of the operation and of its step.
+    texts = list(dict.fromkeys(message.text[:500] for message in operation.all_messages if message.text))
     if len(texts) > MESSAGE_LIMIT:
         texts[MESSAGE_LIMIT - 1 :] = [f"… and {len(texts) - MESSAGE_LIMIT + 1} more messages, not shown"]
     return {
@@ -268,9 +270,9 @@ def explain(wait: Wait, location: str, end: End, operation: Operation | None) ->
     said = "; ".join(summarize(location, operation)["messages"][:5]) if operation else ""
     if end is End.TIMEOUT:
         state = f"It was last seen {operation.status}{where}." if operation else "It was never seen."
-        hours = (wait.deadline - wait.started_at) / 3600
+        limit = timedelta(seconds=round(wait.deadline - wait.started_at))
         return (
-            f"Gave up waiting for {wait.subject} after {hours:.3g} hours: operation {location} did not end. "
+            f"Gave up waiting for {wait.subject} after {limit}: operation {location} did not end. "
             f"{state} It goes on at the service: raise the timeout and clear this task to go on waiting."
         )
     cure = (
@@ -278,4 +280,5 @@ def explain(wait: Wait, location: str, end: End, operation: Operation | None) ->
         if end is End.FAILED
         else "It was canceled at the service; start it again if it is still wanted."
     )
-    return f"The operation on {wait.subject} {end}{where}: {said or 'without a message'}. {cure} ({location})"
+    said = (said or "without a message").removesuffix(".")
+    return f"The operation on {wait.subject} {end}{where}: {said}. {cure} ({location})"

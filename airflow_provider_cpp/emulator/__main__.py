@@ -47,7 +47,7 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
         description="A local Cloud Partner Portal. When it is ready, it prints the Airflow connection to it.",
     )
     parser.add_argument("--host", default="127.0.0.1", help="address to listen at (default: %(default)s)")
-    parser.add_argument("--port", type=int, default=8443, help="0: any free one (default: %(default)s)")
+    parser.add_argument("--port", type=_port, default=8443, help="0: any free one (default: %(default)s)")
     parser.add_argument(
         "--time-scale",
         type=_positive,
@@ -84,6 +84,13 @@ def _positive(text: str) -> float:
     value = float(text)
     if value <= 0:
         raise argparse.ArgumentTypeError("must be greater than 0")
+    return value
+
+
+def _port(text: str) -> int:
+    value = int(text)
+    if not 0 <= value <= 65535:
+        raise argparse.ArgumentTypeError("must be from 0 to 65535")
     return value
 
 

@@ -386,7 +386,7 @@ class CloudPartnerHook(HttpHook):
                 found = len(self.list_publishers())
                 return True, f"Signed in; the service principal is a user of {found} publishers."
             offers = self.list_offers()
-        except (api.CloudPartnerError, ValueError) as error:
+        except (api.CloudPartnerError, ValueError, AirflowNotFoundException) as error:
             return False, str(error)
         return True, f"Signed in; publisher {self.settings.publisher_id} has {len(offers)} offers."
 
@@ -719,16 +719,21 @@ def _identity_error(settings: Settings, error: AzureError) -> api.CloudPartnerEr
     outage = re.search(r"\bHTTP Error: (429|5\d\d)\b", words)
     if not refused or outage or status == 429 or (status or 0) >= 500:
         return api.CloudPartnerError(
-            f"No token could be had from {settings.authority}, so nothing was sent: {words}. Check that the "
-            "host can be reached from here, and its certificate (extra 'verify').",
+            f"No token could be had from {settings.authority}, so nothing was sent ({settings.name}): "
+            f"{words.removesuffix('.')}. Check that the host can be reached from here, and its certificate "
+            "(extra 'verify').",
             unsent=True,
         )
-    who = f"client {settings.client_id} of tenant {settings.tenant_id}" if settings.client_id else "this host"
-    cure = next(
-        (cure for sign, cure in _CURES.items() if re.search(rf"{sign}\b", words)),
-        api.AuthenticationError.hint,
+    if settings.client_id:
+        who = f"client {settings.client_id} of tenant {settings.tenant_id}"
+        cure = api.AuthenticationError.hint
+    else:
+        who = "this host, which DefaultAzureCredential was to sign in, since the connection has no login,"
+        cure = "Set login and password, or give this host a managed or workload identity."
+    cure = next((known for sign, known in _CURES.items() if re.search(rf"{sign}\b", words)), cure)
+    return api.AuthenticationError(
+        f"{settings.name}: {settings.authority} gave {who} no token: {words.removesuffix('.')}. {cure}"
     )
-    return api.AuthenticationError(f"{settings.authority} gave {who} no token: {words} {cure}", unsent=True)
 
 
 def _no_answer(

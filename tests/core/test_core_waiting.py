@@ -225,7 +225,7 @@ def test_any_rest_is_within_its_bounds_and_only_a_lasting_fault_or_the_deadline_
     for answer in answers:
         decision = decide(wait, seen, answer, now=now, jitter=jitter)
         missing = missing + 1 if isinstance(answer, api.NotFoundError) else 0
-        if missing == 10:
+        if missing == NOT_FOUND_LIMIT:
             assert decision.end is End.ERROR
             return
         assert decision.end is (End.TIMEOUT if now >= wait.deadline else None)
@@ -444,6 +444,7 @@ def test_a_wait_given_up_says_how_long_it_was_and_what_was_seen(
 ) -> None:
     text = explain(WAIT, LOCATION, End.TIMEOUT, answer)
     assert text.startswith(
-        f"Gave up waiting for contoso/web after 168 hours: operation {LOCATION} did not end. It was {state}"
+        "Gave up waiting for contoso/web after 7 days, 0:00:00: "
+        f"operation {LOCATION} did not end. It was {state}"
     )
     assert "raise the timeout" in text
