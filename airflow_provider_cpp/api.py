@@ -191,7 +191,8 @@ def fold(word: object) -> str:
 _OPERATION_STATUS = {
     fold(status): status for status in OperationStatus if status != OperationStatus.UNKNOWN
 } | {"completed": OperationStatus.SUCCEEDED}
-_OFFER_STATE = {fold(state): state for state in OfferState if state != OfferState.UNKNOWN} | {
+#: The documented states of an offer by their folded words.
+OFFER_STATES = {fold(state): state for state in OfferState if state != OfferState.UNKNOWN} | {
     "completed": OfferState.SUCCEEDED
 }
 _STEP_STATUS = {
@@ -448,6 +449,7 @@ class Call(Generic[T]):
     :param read_ok: reads an answer with a status below 300
     :param json_body: what is sent as JSON; None for no body
     :param headers: beyond authorization and content type
+    :param hints: likely cause and cure by HTTP status, where this request has a better one than its error
     """
 
     action: str
@@ -456,6 +458,7 @@ class Call(Generic[T]):
     read_ok: Callable[[Call[T], Response], T]
     json_body: Json = None
     headers: Mapping[str, str] = field(default_factory=dict)
+    hints: Mapping[int, str] = field(default_factory=dict)
 
     def target(self, api_version: str) -> str:
         """Return the path with `api-version` in its query, which a Location has already."""
@@ -482,7 +485,7 @@ class Call(Generic[T]):
         text = f"{self.action} failed: {self.method} {self.path} was answered {response.status}"
         text += f" ({problem}), {said}" if problem else f", {said}"
         return kind(
-            f"{text.removesuffix('.')}. {kind.hint}".rstrip(),
+            f"{text.removesuffix('.')}. {self.hints.get(response.status, kind.hint)}".rstrip(),
             status=response.status,
             code=code,
             retry_after=response.retry_after,
@@ -560,17 +563,24 @@ def put_offer(
 ) -> Call[Offer]:
     """Create or modify an offer (reference: Create or modify an offer; Concurrency control).
 
-    :param definition: the whole offer as the service's JSON
+    :param definition: the whole offer as the service's JSON, or what stands there under `definition`
     :param if_match: ETag of what the change is based on, or `*`; None creates
     :raises ValueError: the definition is no JSON object, or the ETag is no header's value
     """
     path = _offer_path(publisher_id, offer_id)
     if not isinstance(definition, Mapping):
         raise ValueError(f"An offer's definition must be a JSON object, not {type(definition).__name__}")
+    body = dict(definition) if "definition" in definition else {"definition": dict(definition)}
     if if_match is not None and not (isinstance(if_match, str) and re.fullmatch(r"[\x21-\x7e]+", if_match)):
         raise ValueError(f"if_match must be an ETag or '*', not {if_match!r}")
     headers = {} if if_match is None else {"If-Match": if_match}
-    return Call(f"Write {publisher_id}/{offer_id}", "PUT", path, _read_offer, dict(definition), headers)
+    hints = {}
+    if if_match is None:
+        hints[400] = (
+            "Correct what the message names. To modify an offer that exists, if_match must be the ETag that "
+            "was read with it, or '*' to overwrite it."
+        )
+    return Call(f"Write {publisher_id}/{offer_id}", "PUT", path, _read_offer, body, headers, hints)
 
 
 def publish(publisher_id: str, offer_id: str, *, notification_emails: Iterable[str] = ()) -> Call[str]:
@@ -583,7 +593,11 @@ def publish(publisher_id: str, offer_id: str, *, notification_emails: Iterable[s
 def go_live(publisher_id: str, offer_id: str) -> Call[str]:
     """Take an offer from preview to production; answers with the Location (reference: Go live)."""
     path = f"{_offer_path(publisher_id, offer_id)}/golive"
-    return Call(f"Go live of {publisher_id}/{offer_id}", "POST", path, _read_location)
+    hints = {
+        400: "Publish the offer first, and wait for its preview: go live takes what is in preview and not in "
+        "production yet."
+    }
+    return Call(f"Go live of {publisher_id}/{offer_id}", "POST", path, _read_location, hints=hints)
 
 
 def cancel(publisher_id: str, offer_id: str, *, notification_emails: Iterable[str] = ()) -> Call[str | None]:
@@ -605,12 +619,24 @@ def get_offer_status(publisher_id: str, offer_id: str) -> Call[OfferStatus]:
 def list_operations(publisher_id: str, offer_id: str, *, status: str | None = None) -> Call[list[Submission]]:
     """List an offer's operations (reference: Retrieve operations).
 
-    :param status: only those in this state, e.g. `running`
+    :param status: only those in this state, e.g. `running`. What else a service lists that doesn't know the
+        filter (clients have seen two spellings of its name) is left out.
     """
     path = f"{_offer_path(publisher_id, offer_id)}/submissions/"
-    if status is not None:
-        path += f"?{urlencode({'status': status})}"
-    return Call(f"List operations of {publisher_id}/{offer_id}", "GET", path, _reader_of_list(_submission))
+    read_all = _reader_of_list(_submission)
+    if status is None:
+        return Call(f"List operations of {publisher_id}/{offer_id}", "GET", path, read_all)
+
+    def is_wanted(submission: Submission) -> bool:
+        word = fold(submission.raw.get("submissionState"))
+        return word == fold(status) or submission.status == _OPERATION_STATUS.get(fold(status))
+
+    return Call(
+        f"List operations of {publisher_id}/{offer_id}",
+        "GET",
+        f"{path}?{urlencode({'status': status, 'submissionState': status})}",
+        lambda call, response: list(filter(is_wanted, read_all(call, response))),
+    )
 
 
 def get_operation(location: str, base_url: str) -> Call[Operation]:
@@ -736,6 +762,8 @@ def locations_of(submission: Submission, publisher_id: str, offer_id: str) -> li
 
 
 _TAG = re.compile(r"<(script|style)\b[^>]*>[^<]*|</?[a-zA-Z!?][^>]*(>|$)", re.IGNORECASE)
+# What an error page may repeat of a request's headers. "Basic" alone is a tier's name as well.
+_CREDENTIALS = re.compile(r"(\bbearer\s+|\bauthorization\W{1,8}basic\s+)[\w.~+/=-]+", re.IGNORECASE)
 # Python doesn't read numbers as long as these may be.
 _LONG_REFERENCE = re.compile(r"&#[0-9]{9,};?")
 # So often escaped text is unfolded; what is escaped more often is nobody's honest message.
@@ -749,7 +777,7 @@ def plain_text(markup: object, limit: int = 1000) -> str:
     """
     if not isinstance(markup, str):
         return ""
-    text = re.sub(r"(?i)\b(bearer|basic)\s+[\w.~+/=-]+", r"\1 ***", markup[: 4 * limit])
+    text = re.sub(_CREDENTIALS, r"\1***", markup[: 4 * limit])
     for _ in range(_ESCAPES):
         before = text
         text = unescape(_LONG_REFERENCE.sub(" ", _TAG.sub(" ", text)))
@@ -828,7 +856,7 @@ def _read_operation(call: Call[Operation], response: Response) -> Operation:
 
 def _read_offer_status(call: Call[OfferStatus], response: Response) -> OfferStatus:
     raw = _read_progress(call, response)
-    status = _OFFER_STATE.get(fold(raw["status"]), OfferState.UNKNOWN)
+    status = OFFER_STATES.get(fold(raw["status"]), OfferState.UNKNOWN)
     return OfferStatus(*_steps_and_messages(raw), raw, status=status, retry_after=response.retry_after)
 
 

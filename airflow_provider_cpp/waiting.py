@@ -11,11 +11,13 @@ import logging
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal
 
 from airflow_provider_cpp.api import (
     CloudPartnerError,
     NotFoundError,
+    OfferState,
+    OfferStatus,
     Operation,
     OperationStatus,
     fold,
@@ -26,6 +28,16 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 Until = Literal["completed", "preview"]
+#: What is waited on.
+Progress = Operation | OfferStatus
+
+#: The states in which a wait for an operation ends well, and in which it ends badly.
+SIGNOFF = OfferState.WAITING_FOR_PUBLISHER_REVIEW.value
+OPERATION_ENDS: dict[Until, tuple[str, ...]] = {
+    "completed": (OperationStatus.SUCCEEDED.value,),
+    "preview": (OperationStatus.SUCCEEDED.value, SIGNOFF),
+}
+BAD_ENDS = (OperationStatus.FAILED.value, OperationStatus.CANCELED.value)
 
 #: The service answers 404 for minutes after it accepted an operation. The seventh in a row is believed: with
 #: the default `poke_interval` and the time between them doubled each time, after 25 minutes.
@@ -59,26 +71,29 @@ class Wait:
     """What is waited for, and how patiently. Times are seconds, points in time seconds since the epoch.
 
     :param subject: what to call it in logs, e.g. `contoso/web`
-    :param until: `completed`, or `preview` to end also when the publisher's signoff is awaited
+    :param until: the states that end it well; `waitingForPublisherReview` when the publisher's signoff is
+        awaited, whatever the status is then
+    :param fail_on: the states that end it badly
     :param started_at: when the wait began, before any restart
     :param deadline: when it is given up
     :param poke_interval: the shortest time between two questions
     :param max_wait: the longest
     :param exponential_backoff: whether the time grows from the one to the other
-    :raises ValueError: `until` is another word
     """
 
     subject: str
-    until: Until
+    until: tuple[str, ...]
+    fail_on: tuple[str, ...]
     started_at: float
     deadline: float
     poke_interval: float
     max_wait: float
     exponential_backoff: bool = True
 
-    def __post_init__(self) -> None:
-        if self.until not in get_args(Until):
-            raise ValueError(f"until must be one of {', '.join(get_args(Until))}; not {self.until!r}")
+    @classmethod
+    def from_json(cls, raw: Mapping[str, Any]) -> Wait:
+        """Return it from what `dataclasses.asdict` returned."""
+        return cls(**{**raw, "until": tuple(raw["until"]), "fail_on": tuple(raw["fail_on"])})
 
     def interval(self, now: float, *, faults: int = 0, jitter: float = 0.0) -> float:
         """Return the seconds until the next question.
@@ -134,11 +149,11 @@ class Decision:
 
 
 def decide(
-    wait: Wait, seen: Seen, answer: Operation | CloudPartnerError, *, now: float, jitter: float
+    wait: Wait, seen: Seen, answer: Progress | CloudPartnerError, *, now: float, jitter: float
 ) -> Decision:
     """Decide what follows from a poll.
 
-    :param answer: the operation, or the error that came instead
+    :param answer: how what is waited on stands, or the error that came instead
     :param now: seconds since the epoch
     :param jitter: a random number from 0 to 1
     """
@@ -153,15 +168,19 @@ def decide(
     return Decision(seen, seconds=seconds, log=log)
 
 
-def _end(wait: Wait, operation: Operation) -> End | None:
-    match operation.status:
-        case OperationStatus.SUCCEEDED:
-            return End.SUCCEEDED
-        case OperationStatus.FAILED:
-            return End.FAILED
-        case OperationStatus.CANCELED:
-            return End.CANCELED
-    return End.SUCCEEDED if wait.until == "preview" and operation.awaiting_publisher else None
+def state_of(answer: Progress) -> str:
+    """Return the state that a wait goes by: the signoff's being awaited comes before `running`."""
+    under_way = ("running", "notStarted", "unknown")
+    return SIGNOFF if answer.status.value in under_way and answer.awaiting_publisher else answer.status.value
+
+
+def _end(wait: Wait, answer: Progress) -> End | None:
+    state = state_of(answer)
+    if state in wait.until:
+        return End.SUCCEEDED
+    if state in wait.fail_on:
+        return End.CANCELED if answer.status.value == OperationStatus.CANCELED.value else End.FAILED
+    return None
 
 
 def _after_error(wait: Wait, seen: Seen, error: CloudPartnerError, now: float, jitter: float) -> Decision:
@@ -191,13 +210,13 @@ def _until_next(wait: Wait, now: float, retry_after: float | None, seconds: floa
 
 
 def _news(
-    wait: Wait, seen: Seen, operation: Operation, seconds: float
+    wait: Wait, seen: Seen, answer: Progress, seconds: float
 ) -> tuple[Seen, tuple[tuple[int, str], ...]]:
     """Return what is known now, and a line for each thing that is new."""
     lines: list[tuple[int, str]] = []
     before = {(key, status, percentage) for key, status, percentage in seen.steps}
-    now = tuple((step.id or step.name, step.status, step.progress_percentage) for step in operation.steps)
-    for step, state in zip(operation.steps, now, strict=True):
+    now = tuple((step.id or step.name, step.status, step.progress_percentage) for step in answer.steps)
+    for step, state in zip(answer.steps, now, strict=True):
         if state in before or (step.status == "notStarted" and not seen.steps):
             continue
         estimate = (
@@ -214,42 +233,46 @@ def _news(
             told.add(line)
             lines.append((level, line))
 
-    if operation.status is OperationStatus.UNKNOWN:
-        word = plain_text(fold(operation.raw["status"]), 100)
-        tell_once(
-            logging.WARNING, f"{wait.subject}: unknown operation status {word!r}; not taken for an end."
-        )
-    if wait.until == "completed" and operation.awaiting_publisher and not operation.is_terminal:
+    noun = "operation" if isinstance(answer, Operation) else "offer"
+    if answer.status.value == OperationStatus.UNKNOWN.value:
+        word = plain_text(fold(answer.raw["status"]), 100)
+        tell_once(logging.WARNING, f"{wait.subject}: unknown {noun} status {word!r}; not taken for an end.")
+    end = _end(wait, answer)
+    if state_of(answer) == SIGNOFF and not end:
         tell_once(
             logging.WARNING,
             f"{wait.subject}: the preview is ready and the publisher's signoff is awaited. This wait is for "
-            "the completion and goes on; somebody has to go live. (To wait for the preview only: "
-            "until='preview'.)",
+            f"{' or '.join(wait.until)} and goes on; somebody has to go live. (To wait for the preview of an "
+            "operation only: until='preview'.)",
         )
-    tell_once(logging.INFO, f"{wait.subject}: operation {operation.status}")
+    tell_once(logging.INFO, f"{wait.subject}: {noun} {answer.status}")
     if seen.faults or seen.not_found:
-        lines.append(
-            (logging.INFO, f"{wait.subject}: the service answers again, operation {operation.status}.")
-        )
-    if lines and seconds and not _end(wait, operation):
+        lines.append((logging.INFO, f"{wait.subject}: the service answers again, {noun} {answer.status}."))
+    if lines and seconds and not end:
         lines[-1] = (lines[-1][0], f"{lines[-1][1]} (next poll in {seconds:.3g} s)")
     return Seen(steps=now, told=frozenset(told)), tuple(lines)
 
 
-def summarize(location: str, operation: Operation) -> dict[str, Any]:
-    """Return an operation as the small JSON object that goes to XCom.
+def summarize(identity: Mapping[str, str], answer: Progress) -> dict[str, Any]:
+    """Return how an operation or an offer stands as the small JSON object that goes to XCom.
 
     Its `messages` are texts without markup, errors first, at most `MESSAGE_LIMIT`; where there were more, the
     last one says how many.
+
+    :param identity: what it is, e.g. the operation's `location`
     """
     # The service says the same of the operation and of its step.
-    texts = list(dict.fromkeys(message.text[:500] for message in operation.all_messages if message.text))
+    texts = list(dict.fromkeys(message.text[:500] for message in answer.all_messages if message.text))
     if len(texts) > MESSAGE_LIMIT:
         texts[MESSAGE_LIMIT - 1 :] = [f"… and {len(texts) - MESSAGE_LIMIT + 1} more messages, not shown"]
+    how_far = (
+        {"status": answer.status.value, "progress_percentage": answer.progress_percentage}
+        if isinstance(answer, Operation)
+        else {"status": state_of(answer)}
+    )
     return {
-        "location": location,
-        "status": operation.status.value,
-        "progress_percentage": operation.progress_percentage,
+        **identity,
+        **how_far,
         "steps": [
             {
                 "id": step.id,
@@ -257,28 +280,36 @@ def summarize(location: str, operation: Operation) -> dict[str, Any]:
                 "status": step.status,
                 "progress_percentage": step.progress_percentage,
             }
-            for step in operation.steps
+            for step in answer.steps
         ],
         "messages": texts,
     }
 
 
-def explain(wait: Wait, location: str, end: End, operation: Operation | None) -> str:
+def explain(wait: Wait, identity: Mapping[str, str], end: End, answer: Progress | None) -> str:
     """Return the error text for a wait that ended with `FAILED`, `CANCELED` or `TIMEOUT`."""
-    step = operation.current_step if operation else None
+    location = identity.get("location")
+    noun = f"operation {location}" if location else "the offer"
+    step = answer.current_step if answer else None
     where = f" in step {step.name}" if step else ""
-    said = "; ".join(summarize(location, operation)["messages"][:5]) if operation else ""
     if end is End.TIMEOUT:
-        state = f"It was last seen {operation.status}{where}." if operation else "It was never seen."
+        state = f"It was last seen {state_of(answer)}{where}." if answer else "It was never seen."
         limit = timedelta(seconds=round(wait.deadline - wait.started_at))
         return (
-            f"Gave up waiting for {wait.subject} after {limit}: operation {location} did not end. "
-            f"{state} It goes on at the service: raise the timeout and clear this task to go on waiting."
+            f"Gave up waiting for {wait.subject} after {limit}: {noun} did not become "
+            f"{' or '.join(wait.until)}. {state} It goes on at the service: raise the timeout and clear this "
+            "task to go on waiting."
         )
-    cure = (
-        "Correct what the messages name, publish again, and go live."
-        if end is End.FAILED
-        else "It was canceled at the service; start it again if it is still wanted."
-    )
+    said = "; ".join(summarize(identity, answer)["messages"][:5]) if answer else ""
     said = (said or "without a message").removesuffix(".")
-    return f"The operation on {wait.subject} {end}{where}: {said}. {cure} ({location})"
+    verb = state_of(answer) if answer else end.value
+    subject = f"The operation on {wait.subject} {verb}" if location else f"The offer {wait.subject} is {verb}"
+    cure = _CURES.get(verb, "That is a state that this wait fails on.")
+    return f"{subject}{where}: {said}. {cure}{f' ({location})' if location else ''}"
+
+
+_CURES = {
+    "failed": "Correct what the messages name, publish again, and go live.",
+    "canceled": "It was canceled at the service; start it again if it is still wanted.",
+    "succeeded": "It completed before it could be canceled: what it did stands.",
+}

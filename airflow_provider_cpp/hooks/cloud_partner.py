@@ -320,7 +320,8 @@ class CloudPartnerHook(HttpHook):
     ) -> api.Offer:
         """Create or modify an offer (reference: Create or modify an offer; Concurrency control).
 
-        :param definition: the whole offer, as `get_offer(...).raw` has it
+        :param definition: the whole offer, as `get_offer(...).raw` has it; or its definition alone, as
+            `get_offer(...).definition` has it
         :param if_match: the ETag of what the change is based on, or `*` to overwrite; None creates
         :raises PreconditionFailedError: the offer was changed since that ETag was read
         """
@@ -341,13 +342,22 @@ class CloudPartnerHook(HttpHook):
             lambda s: api.put_offer(s.publisher(publisher_id), offer_id, definition, if_match=if_match)
         )
 
-    def list_offers(self, publisher_id: str | None = None) -> list[api.Offer]:
-        """List a publisher's offers (reference: Retrieve offers)."""
-        return self._send(lambda s: api.list_offers(s.publisher(publisher_id)))
+    def list_offers(
+        self, publisher_id: str | None = None, *, offer_type_id: str | None = None
+    ) -> list[api.Offer]:
+        """List a publisher's offers (reference: Retrieve offers).
 
-    async def alist_offers(self, publisher_id: str | None = None) -> list[api.Offer]:
+        :param offer_type_id: only offers of this type, e.g. `microsoft-azure-virtualmachines`
+        """
+        return self._send(lambda s: api.list_offers(s.publisher(publisher_id), offer_type_id=offer_type_id))
+
+    async def alist_offers(
+        self, publisher_id: str | None = None, *, offer_type_id: str | None = None
+    ) -> list[api.Offer]:
         """Async twin of `list_offers`."""
-        return await self._asend(lambda s: api.list_offers(s.publisher(publisher_id)))
+        return await self._asend(
+            lambda s: api.list_offers(s.publisher(publisher_id), offer_type_id=offer_type_id)
+        )
 
     def list_publishers(self) -> list[api.Publisher]:
         """List the publishers that the service principal is a user of."""

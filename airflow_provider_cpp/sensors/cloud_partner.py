@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 from contextlib import contextmanager
+from dataclasses import asdict
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import (
     AirflowFailException,
@@ -16,9 +17,10 @@ from airflow.providers.common.compat.sdk import (
     PokeReturnValue,
 )
 
-from airflow_provider_cpp.api import normalize_location, offer_of
-from airflow_provider_cpp.mixins import OperationWaitMixin
-from airflow_provider_cpp.waiting import Seen, Until, Wait
+from airflow_provider_cpp.api import OFFER_STATES, fold, normalize_location, offer_of, segment
+from airflow_provider_cpp.mixins import WaitMixin
+from airflow_provider_cpp.triggers.cloud_partner import OfferStatusTrigger, OperationTrigger
+from airflow_provider_cpp.waiting import BAD_ENDS, OPERATION_ENDS, SIGNOFF, Until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -27,9 +29,128 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
     from airflow_provider_cpp.hooks.cloud_partner import CloudPartnerHook
+    from airflow_provider_cpp.triggers.cloud_partner import WaitTrigger
 
 
-class OperationSensor(OperationWaitMixin, BaseSensorOperator):
+class _WaitSensor(WaitMixin, BaseSensorOperator):
+    """Poll once in a worker, then wait in the triggerer; or in a worker, as `mode` says."""
+
+    ui_color = "#d5e8f7"
+
+    def __init__(
+        self,
+        *,
+        cloud_partner_conn_id: str = "cloud_partner_default",
+        deferrable: bool = True,
+        poke_interval: timedelta | float = 30,
+        exponential_backoff: bool = True,
+        max_wait: timedelta | float = 600,
+        timeout: timedelta | float = timedelta(days=7),
+        **kwargs: Any,
+    ) -> None:
+        kwargs["map_index_template"] = kwargs.get("map_index_template") or "{{ task.subject }}"
+        super().__init__(
+            poke_interval=poke_interval,
+            exponential_backoff=exponential_backoff,
+            max_wait=max_wait,
+            timeout=timeout,
+            **kwargs,
+        )
+        self.cloud_partner_conn_id = cloud_partner_conn_id
+        self.deferrable = deferrable
+        self._hook: CloudPartnerHook | None = None
+        self._trigger: WaitTrigger | None = None
+        self._seconds = 0.0
+
+    @property
+    def subject(self) -> str:
+        """What is waited on, which names a mapped task in the grid."""
+        raise NotImplementedError
+
+    def _make_trigger(self, started_at: float | None = None) -> WaitTrigger:
+        """Return what is waited on, for what, and how patiently, all checked.
+
+        :raises ValueError: it can't be waited on; nothing was sent
+        """
+        raise NotImplementedError
+
+    def execute(self, context: Context) -> Any:
+        """Poll once, and wait in the triggerer if that brought no end."""
+        if not self.deferrable:
+            return super().execute(context)
+        with self._softly():
+            return self._result(self._wait(self._get_hook(), self._make_trigger()))
+
+    def execute_complete(self, context: Context, event: Any) -> dict[str, Any]:
+        """Return what the wait ended with, or raise it."""
+        with self._softly():
+            return self._result(event)
+
+    def poke(self, context: Context) -> PokeReturnValue | bool:
+        """Poll once, in a worker."""
+        if self._trigger is None:
+            # Airflow 2 says only afterwards when the first poll was.
+            ask = getattr(context["ti"], "get_first_reschedule_date", None) if self.reschedule else None
+            began = ask(context) if ask else None
+            self._trigger = self._make_trigger(began.timestamp() if began else None)
+        while True:
+            decision, event = self._poll(self._get_hook(), self._trigger)
+            self._seconds = decision.seconds
+            if event:
+                return PokeReturnValue(is_done=True, xcom_value=self._result(event))
+            if not (self.reschedule and decision.seen.not_found):
+                return False
+            # Nothing is remembered between two rescheduled polls: whether a 404 lasts, one has to find out.
+            time.sleep(min(decision.seconds, self.poke_interval))
+
+    def _get_next_poke_interval(
+        self, started_at: datetime | float, run_duration: Callable[[], float], poke_count: int
+    ) -> float:
+        """Wait as long as the triggerer would; Airflow's own growth knows no Retry-After."""
+        age = run_duration()
+        wait = self._trigger.wait if self._trigger else None
+        if wait is not None and age > time.time() - wait.started_at + 1:
+            self._seconds = max(self._seconds, wait.interval(wait.started_at + age))
+        return max(0.0, min(self._seconds, self.timeout - age))
+
+    def _trigger_arguments(
+        self, started_at: float | None, *, until: tuple[str, ...], fail_on: tuple[str, ...]
+    ) -> dict[str, Any]:
+        wait = self._make_wait(
+            self.subject,
+            until=until,
+            fail_on=fail_on,
+            max_wait=self.poke_interval if self.max_wait is None else self.max_wait.total_seconds(),
+            exponential_backoff=self.exponential_backoff,
+            started_at=started_at,
+        )
+        return {"cloud_partner_conn_id": self.cloud_partner_conn_id, "wait": asdict(wait)}
+
+    def _get_hook(self) -> CloudPartnerHook:
+        if self._hook is None:
+            from airflow_provider_cpp.hooks.cloud_partner import CloudPartnerHook
+
+            self._hook = CloudPartnerHook(self.cloud_partner_conn_id)
+        return self._hook
+
+    @contextmanager
+    def _softly(self) -> Iterator[None]:
+        """Do what `soft_fail` and `never_fail` do in a worker."""
+        try:
+            yield
+        except (AirflowSensorTimeout, AirflowTaskTimeout, AirflowFailException) as error:
+            if self.soft_fail or self.never_fail:
+                raise AirflowSkipException(f"Skipped instead of failed: {error}") from error
+            raise
+        except AirflowSkipException:
+            raise
+        except Exception as error:
+            if self.never_fail:
+                raise AirflowSkipException(f"Skipped instead of failed: {error}") from error
+            raise
+
+
+class OperationSensor(_WaitSensor):
     """Wait until a long-running operation of the Cloud Partner Portal completed.
 
     Operations take hours to days. With `deferrable` the wait is the triggerer's, and takes no worker. It
@@ -57,118 +178,97 @@ class OperationSensor(OperationWaitMixin, BaseSensorOperator):
     """
 
     template_fields: Sequence[str] = ("cloud_partner_conn_id", "operation_location")
-    ui_color = "#d5e8f7"
 
-    def __init__(
-        self,
-        *,
-        operation_location: str,
-        until: Until = "completed",
-        cloud_partner_conn_id: str = "cloud_partner_default",
-        deferrable: bool = True,
-        poke_interval: timedelta | float = 30,
-        exponential_backoff: bool = True,
-        max_wait: timedelta | float = 600,
-        timeout: timedelta | float = timedelta(days=7),
-        **kwargs: Any,
-    ) -> None:
-        if until not in get_args(Until):
-            raise ValueError(f"until must be one of {', '.join(get_args(Until))}; not {until!r}")
-        kwargs["map_index_template"] = kwargs.get("map_index_template") or "{{ task.subject }}"
-        super().__init__(
-            poke_interval=poke_interval,
-            exponential_backoff=exponential_backoff,
-            max_wait=max_wait,
-            timeout=timeout,
-            **kwargs,
-        )
+    def __init__(self, *, operation_location: str, until: Until = "completed", **kwargs: Any) -> None:
+        if until not in OPERATION_ENDS:
+            raise ValueError(f"until must be one of {', '.join(OPERATION_ENDS)}; not {until!r}")
+        super().__init__(**kwargs)
         self.operation_location = operation_location
         self.until = until
-        self.cloud_partner_conn_id = cloud_partner_conn_id
-        self.deferrable = deferrable
-        self._hook: CloudPartnerHook | None = None
-        self._poking: Wait | None = None
-        self._seen = Seen()
-        self._seconds = 0.0
 
     @property
     def subject(self) -> str:
-        """`publisher/offer` of the operation, which names a mapped task in the grid."""
+        """`publisher/offer` of the operation."""
         try:
             return "/".join(offer_of(self.operation_location))
         except (ValueError, TypeError, AttributeError):
             return str(self.operation_location)
 
-    def execute(self, context: Context) -> Any:
-        """Poll once, and wait in the triggerer if the operation did not end."""
-        if not self.deferrable:
-            return super().execute(context)
-        with self._softly():
-            return self._result(self._wait(self._get_hook(), self._location(), self._new_wait()))
+    def _make_trigger(self, started_at: float | None = None) -> OperationTrigger:
+        location = normalize_location(self.operation_location, self._get_hook().settings.base_url)
+        arguments = self._trigger_arguments(started_at, until=OPERATION_ENDS[self.until], fail_on=BAD_ENDS)
+        return OperationTrigger(operation_location=location, **arguments)
 
-    def execute_complete(self, context: Context, event: Any) -> dict[str, Any]:
-        """Return the operation, or raise how it ended."""
-        with self._softly():
-            return self._result(event)
 
-    def poke(self, context: Context) -> PokeReturnValue | bool:
-        """Poll once, in a worker."""
-        hook, location = self._get_hook(), self._location()
-        if self._poking is None:
-            # Airflow 2 says only afterwards when the first poll was.
-            ask = getattr(context["ti"], "get_first_reschedule_date", None) if self.reschedule else None
-            began = ask(context) if ask else None
-            self._poking = self._new_wait(began.timestamp() if began else None)
-        while True:
-            decision, event = self._poll(hook, location, self._poking, self._seen)
-            self._seen, self._seconds = decision.seen, decision.seconds
-            if event:
-                return PokeReturnValue(is_done=True, xcom_value=self._result(event))
-            if not (self.reschedule and decision.seen.not_found):
-                return False
-            # Nothing is remembered between two rescheduled polls: whether a 404 lasts, one has to find out.
-            time.sleep(min(decision.seconds, self.poke_interval))
+class OfferStatusSensor(_WaitSensor):
+    """Wait until an offer has one of some statuses, whoever brings it there.
 
-    def _get_next_poke_interval(
-        self, started_at: datetime | float, run_duration: Callable[[], float], poke_count: int
-    ) -> float:
-        """Wait as long as the triggerer would; Airflow's own growth knows no Retry-After."""
-        age = run_duration()
-        if self._poking is not None and age > time.time() - self._poking.started_at + 1:
-            self._seconds = max(self._seconds, self._poking.interval(self._poking.started_at + age))
-        return max(0.0, min(self._seconds, self.timeout - age))
+    Reference: Retrieve offer status.
 
-    def _new_wait(self, started_at: float | None = None) -> Wait:
-        return self._make_wait(
-            self.subject,
-            until=self.until,
-            max_wait=self.poke_interval if self.max_wait is None else self.max_wait.total_seconds(),
-            exponential_backoff=self.exponential_backoff,
-            started_at=started_at,
-        )
+    To wait on an operation that a task of yours began, use `OperationSensor`: an offer's status doesn't say
+    which operation it came of. Everything that `OperationSensor` survives, this one survives.
 
-    def _get_hook(self) -> CloudPartnerHook:
-        if self._hook is None:
-            from airflow_provider_cpp.hooks.cloud_partner import CloudPartnerHook
+    Returns how the offer stands as a small JSON object: `publisher_id`, `offer_id`, `status`, `steps` (id,
+    name, status, progress_percentage) and `messages` (texts, at most 20).
 
-            self._hook = CloudPartnerHook(self.cloud_partner_conn_id)
-        return self._hook
+    :param offer_id: id of the offer (templated)
+    :param publisher_id: id of the publisher; by default the connection's (templated)
+    :param statuses: the statuses to wait for. `waitingForPublisherReview` is also when the signoff is
+        awaited though the service's status is still `running`
+    :param fail_on: the statuses that fail the task, without retries
+    :param cloud_partner_conn_id: id of the connection (templated)
+    :param deferrable: wait in the triggerer; otherwise in a worker, as `mode` says
+    :param poke_interval: the shortest time between two polls, in seconds or as a timedelta
+    :param exponential_backoff: let that time grow with the age of the wait, up to `max_wait`
+    :param max_wait: the longest time between two polls, in seconds or as a timedelta
+    :param timeout: when to give up, in seconds or as a timedelta. Fails without retries. A shorter
+        `execution_timeout` holds while deferred, too, and fails with retries.
+    :param soft_fail: skip instead of failing on a status of `fail_on`, or when the time is up
+    :raises ValueError: a status that no offer has, or an id that can't be used; nothing was sent
+    :raises OperationFailedError: a status of `fail_on`; fails without retries
+    :raises OperationCanceledError: the status `canceled`, if it is in `fail_on`; fails without retries
+    :raises CloudPartnerError: or one below it: a 401 that a fresh token did not cure, 403, or a lasting 404
+    """
 
-    def _location(self) -> str:
-        return normalize_location(self.operation_location, self._get_hook().settings.base_url)
+    template_fields: Sequence[str] = ("cloud_partner_conn_id", "offer_id", "publisher_id")
 
-    @contextmanager
-    def _softly(self) -> Iterator[None]:
-        """Do what `soft_fail` and `never_fail` do in a worker."""
-        try:
-            yield
-        except (AirflowSensorTimeout, AirflowTaskTimeout, AirflowFailException) as error:
-            if self.soft_fail or self.never_fail:
-                raise AirflowSkipException(f"Skipped instead of failed: {error}") from error
-            raise
-        except AirflowSkipException:
-            raise
-        except Exception as error:
-            if self.never_fail:
-                raise AirflowSkipException(f"Skipped instead of failed: {error}") from error
-            raise
+    def __init__(
+        self,
+        *,
+        offer_id: str,
+        publisher_id: str | None = None,
+        statuses: Sequence[str] = (SIGNOFF, "succeeded"),
+        fail_on: Sequence[str] = BAD_ENDS,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.offer_id = offer_id
+        self.publisher_id = publisher_id
+        self.statuses = _statuses("statuses", statuses)
+        self.fail_on = _statuses("fail_on", fail_on)
+        if not self.statuses:
+            raise ValueError("statuses must name at least one status, or the wait would have no good end")
+        if both := set(self.statuses) & set(self.fail_on):
+            raise ValueError(f"{', '.join(sorted(both))} can't be both in statuses and in fail_on")
+
+    @property
+    def subject(self) -> str:
+        """`publisher/offer`."""
+        return "/".join(str(part) for part in (self.publisher_id, self.offer_id) if part)
+
+    def _make_trigger(self, started_at: float | None = None) -> OfferStatusTrigger:
+        self.publisher_id = self._get_hook().settings.publisher(self.publisher_id)
+        segment(self.publisher_id, "publisher_id")
+        segment(self.offer_id, "offer_id")
+        arguments = self._trigger_arguments(started_at, until=self.statuses, fail_on=self.fail_on)
+        return OfferStatusTrigger(publisher_id=self.publisher_id, offer_id=self.offer_id, **arguments)
+
+
+def _statuses(name: str, words: Sequence[str]) -> tuple[str, ...]:
+    """Return statuses as this provider spells them, whichever of the service's spellings they have."""
+    if isinstance(words, str):
+        raise ValueError(f"{name} must be a list of statuses, not the text {words!r}")
+    if unknown := [word for word in words if fold(word) not in OFFER_STATES]:
+        known = ", ".join(dict.fromkeys(state.value for state in OFFER_STATES.values()))
+        raise ValueError(f"{name}: {unknown[0]!r} is no status of an offer; there are {known}")
+    return tuple(OFFER_STATES[fold(word)].value for word in words)

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
-from airflow_provider_cpp.api import Operation
 from airflow_provider_cpp.exceptions import (
     AuthenticationError,
     CloudPartnerError,
@@ -23,11 +22,12 @@ from airflow_provider_cpp.exceptions import (
     PreconditionFailedError,
     ValidationError,
 )
-from airflow_provider_cpp.waiting import End, Seen, Wait, decide, explain, summarize
+from airflow_provider_cpp.waiting import End, Progress, Seen, Wait, decide, explain, summarize
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
 
+    from airflow_provider_cpp.api import OfferStatus, Operation
     from airflow_provider_cpp.hooks.cloud_partner import CloudPartnerHook
 
 _ERRORS: dict[str, type[CloudPartnerError]] = {
@@ -43,47 +43,52 @@ _ERRORS: dict[str, type[CloudPartnerError]] = {
 }
 
 
-class OperationTrigger(BaseTrigger):
-    """Wait until an operation ends, whatever happens to the service, the network or this process.
+class WaitTrigger(BaseTrigger):
+    """Ask until the wait ends, whatever happens to the service, the network or this process.
 
-    It is made by `OperationSensor` and by the operators that wait. Its arguments are JSON values and hold no
-    secret. Its one event is described by `make_event`.
+    It describes a wait as well: who waits in a worker asks through it, and hands it to the triggerer. Its
+    arguments are JSON values and hold no secret. Its one event is described by `make_event`.
 
     :param cloud_partner_conn_id: id of the connection
-    :param operation_location: Location path of the operation
     :param wait: what is waited for and how patiently, the fields of `airflow_provider_cpp.waiting.Wait`
     :param seen: what the polls before brought, from `airflow_provider_cpp.waiting.Seen.to_json`
     :param first_poll_at: when to ask first, in seconds since the epoch
-    :param cancel_on_kill: cancel the operation when a user fails or clears the task (Airflow 3.3 and later)
     """
 
     def __init__(
         self,
         *,
         cloud_partner_conn_id: str,
-        operation_location: str,
         wait: Mapping[str, Any],
         seen: Mapping[str, Any] | None = None,
         first_poll_at: float = 0.0,
-        cancel_on_kill: bool = False,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.cloud_partner_conn_id = cloud_partner_conn_id
-        self.operation_location = operation_location
-        self.wait = Wait(**wait)
+        self.wait = Wait.from_json(wait)
         self.seen = Seen() if seen is None else Seen.from_json(seen)
         self.first_poll_at = first_poll_at
-        self.cancel_on_kill = cancel_on_kill
+
+    @property
+    def identity(self) -> dict[str, str]:
+        """What is waited on, as the event and the result name it."""
+        raise NotImplementedError
+
+    def ask(self, hook: CloudPartnerHook) -> Progress:
+        """Ask once, in a worker."""
+        raise NotImplementedError
+
+    async def aask(self, hook: CloudPartnerHook) -> Progress:
+        """Ask once, in an event loop."""
+        raise NotImplementedError
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return class path and arguments, for the metadata database."""
         return f"{type(self).__module__}.{type(self).__qualname__}", {
             "cloud_partner_conn_id": self.cloud_partner_conn_id,
-            "operation_location": self.operation_location,
             "wait": asdict(self.wait),
             "seen": self.seen.to_json(),
             "first_poll_at": self.first_poll_at,
-            "cancel_on_kill": self.cancel_on_kill,
         }
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
@@ -92,14 +97,8 @@ class OperationTrigger(BaseTrigger):
             async with await self._hook() as hook:
                 event = await self._poll(hook)
         except ValueError as error:
-            event = make_event(self.wait, self.operation_location, End.ERROR, error)
+            event = make_event(self.wait, self.identity, End.ERROR, error)
         yield TriggerEvent(event)  # type: ignore[no-untyped-call]
-
-    async def on_kill(self) -> None:
-        """Cancel the operation, if asked for, when a user acts on the waiting task. A restart is none."""
-        if self.cancel_on_kill:
-            async with await self._hook() as hook:
-                await hook.acancel_operation(self.operation_location)
 
     async def _hook(self) -> CloudPartnerHook:
         # Importing the HTTP libraries takes a while: not in the event loop.
@@ -109,58 +108,128 @@ class OperationTrigger(BaseTrigger):
 
     async def _poll(self, hook: CloudPartnerHook) -> dict[str, Any]:
         seen = self.seen
-        operation: Operation | None = None
+        last: Progress | None = None
         await asyncio.sleep(self.first_poll_at - time.time())
         while True:
-            answer: Operation | CloudPartnerError
+            answer: Progress | CloudPartnerError
             try:
-                answer = operation = await hook.aget_operation(self.operation_location)
+                answer = last = await self.aask(hook)
             except CloudPartnerError as error:
                 answer = error
             decision = decide(self.wait, seen, answer, now=time.time(), jitter=random.random())  # noqa: S311
             for level, line in decision.log:
                 self.log.log(level, line)
             if decision.end:
-                return make_event(self.wait, self.operation_location, decision.end, answer, operation)
+                return make_event(self.wait, self.identity, decision.end, answer, last)
             seen = decision.seen
             await asyncio.sleep(decision.seconds)
 
 
+class OperationTrigger(WaitTrigger):
+    """Wait on an operation; made by `OperationSensor` and by the operators that wait.
+
+    :param operation_location: Location path of the operation
+    :param cancel_on_kill: cancel the operation when a user fails or clears the task (Airflow 3.3 and later)
+    """
+
+    def __init__(self, *, operation_location: str, cancel_on_kill: bool = False, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.operation_location = operation_location
+        self.cancel_on_kill = cancel_on_kill
+
+    @property
+    def identity(self) -> dict[str, str]:
+        """The operation's location."""
+        return {"location": self.operation_location}
+
+    def ask(self, hook: CloudPartnerHook) -> Operation:
+        """Read the operation, in a worker."""
+        return hook.get_operation(self.operation_location)
+
+    async def aask(self, hook: CloudPartnerHook) -> Operation:
+        """Read the operation, in an event loop."""
+        return await hook.aget_operation(self.operation_location)
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        """Return class path and arguments, for the metadata database."""
+        path, arguments = super().serialize()
+        own = {"operation_location": self.operation_location, "cancel_on_kill": self.cancel_on_kill}
+        return path, own | arguments
+
+    async def on_kill(self) -> None:
+        """Cancel the operation, if asked for, when a user acts on the waiting task. A restart is none."""
+        if self.cancel_on_kill:
+            async with await self._hook() as hook:
+                await hook.acancel_operation(self.operation_location)
+
+
+class OfferStatusTrigger(WaitTrigger):
+    """Wait on the status of an offer; made by `OfferStatusSensor`.
+
+    :param publisher_id: id of the offer's publisher
+    :param offer_id: id of the offer
+    """
+
+    def __init__(self, *, publisher_id: str, offer_id: str, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.publisher_id = publisher_id
+        self.offer_id = offer_id
+
+    @property
+    def identity(self) -> dict[str, str]:
+        """The offer's ids."""
+        return {"publisher_id": self.publisher_id, "offer_id": self.offer_id}
+
+    def ask(self, hook: CloudPartnerHook) -> OfferStatus:
+        """Read the offer's status, in a worker."""
+        return hook.get_offer_status(self.offer_id, self.publisher_id)
+
+    async def aask(self, hook: CloudPartnerHook) -> OfferStatus:
+        """Read the offer's status, in an event loop."""
+        return await hook.aget_offer_status(self.offer_id, self.publisher_id)
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        """Return class path and arguments, for the metadata database."""
+        path, arguments = super().serialize()
+        return path, self.identity | arguments
+
+
 def make_event(
     wait: Wait,
-    location: str,
+    identity: Mapping[str, str],
     end: End,
-    answer: Operation | Exception,
-    operation: Operation | None = None,
+    answer: Progress | Exception,
+    last: Progress | None = None,
 ) -> dict[str, Any]:
     """Return what a wait ended with, as JSON.
 
+    :param identity: what was waited on
     :param answer: the last answer
-    :param operation: the operation as it was last seen, if it was
-    :return: `end`; `location`; `operation`, its summary, if it was seen; and unless it succeeded `message`,
-        `step`, and for an error its class's name as `error`
+    :param last: how it stood when it was last seen, if it was
+    :return: `end`; what `identity` has; `result`, the summary, if it was seen; and unless it succeeded
+        `message`, `step`, and for an error its class's name as `error`
     """
-    if isinstance(answer, Operation):
-        operation = answer
+    if not isinstance(answer, Exception):
+        last = answer
     event: dict[str, Any] = {
         "end": end.value,
-        "location": location,
-        "operation": summarize(location, operation) if operation else None,
+        **identity,
+        "result": summarize(identity, last) if last else None,
     }
     if end is End.ERROR:
         return event | {"error": type(answer).__name__, "message": str(answer)}
     if end is not End.SUCCEEDED:
-        step = operation.current_step if operation else None
-        event |= {"message": explain(wait, location, end, operation), "step": step.name if step else None}
+        step = last.current_step if last else None
+        event |= {"message": explain(wait, identity, end, last), "step": step.name if step else None}
     return event
 
 
 def read_event(event: Any) -> dict[str, Any]:
-    """Return the operation's summary from an event of success; raise what any other event says.
+    """Return the summary from an event of success; raise what any other event says.
 
     The event crossed the metadata database, so it is checked on arrival.
 
-    :raises OperationFailedError: the operation failed
+    :raises OperationFailedError: what was waited on failed
     :raises OperationCanceledError: it was canceled
     :raises TimeoutError: it did not end in time
     :raises CloudPartnerError: or one below it, or `ValueError`: an answer that waiting does not cure
@@ -168,10 +237,12 @@ def read_event(event: Any) -> dict[str, Any]:
     try:
         end = event["end"]
         if end == End.SUCCEEDED:
-            operation: dict[str, Any] = event["operation"]
-            if operation["location"] != event["location"]:
+            result: dict[str, Any] = event["result"]
+            if not isinstance(result["status"], str):
+                raise ValueError("it has no status")
+            if result.get("location") != event.get("location"):
                 raise ValueError("it names two locations")
-            return operation
+            return result
         message = str(event["message"])
         error: Exception
         if end == End.ERROR:
@@ -180,7 +251,7 @@ def read_event(event: Any) -> dict[str, Any]:
             error = TimeoutError(message)
         else:
             kind = {End.FAILED: OperationFailedError, End.CANCELED: OperationCanceledError}[end]
-            error = kind(message, step=event["step"], messages=event["operation"]["messages"])
+            error = kind(message, step=event["step"], messages=event["result"]["messages"])
     except (KeyError, TypeError, ValueError) as problem:
         raise CloudPartnerError(
             f"The trigger sent an event that can't be read: {event!r:.500}. Do worker and triggerer have "

@@ -25,7 +25,7 @@ def error(
 @pytest.mark.parametrize(
     ("status", "kind", "hint"),
     [
-        (400, api.ValidationError, "Correct what the message names"),
+        (400, api.ValidationError, "Publish the offer first"),
         (401, api.AuthenticationError, "secret has not expired"),
         (403, api.PermissionDeniedError, "Object ID"),
         (404, api.NotFoundError, "Check the publisher id and the offer id"),

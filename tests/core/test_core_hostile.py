@@ -115,7 +115,7 @@ def test_any_answer_is_a_value_or_the_providers_own_error(
 def test_whatever_an_operation_says_its_summary_is_small_clean_json(document: Any, in_array: bool) -> None:
     body = json.dumps([document] if in_array else document).encode()
     found = OPERATION.read(api.Response(200, {}, body, HOST))
-    summary = summarize(LOCATION, found)
+    summary = summarize({"location": LOCATION}, found)
     assert json.loads(json.dumps(summary, allow_nan=False)) == summary
     assert len(summary["messages"]) <= 20
     assert 0 <= summary["progress_percentage"] <= 100
@@ -128,9 +128,9 @@ def test_whatever_an_operation_says_its_summary_is_small_clean_json(document: An
 
 @given(operations, st.sampled_from([End.FAILED, End.CANCELED, End.TIMEOUT]))
 def test_whatever_an_operation_says_what_is_told_of_it_is_clean(document: Any, end: End) -> None:
-    wait = Wait("contoso/web", "completed", started_at=0, deadline=100, poke_interval=30, max_wait=600)
+    wait = Wait("contoso/web", ("succeeded",), (), started_at=0, deadline=100, poke_interval=30, max_wait=600)
     found = OPERATION.read(api.Response(200, {}, json.dumps(document).encode(), HOST))
-    assert_clean(explain(wait, LOCATION, end, found))
+    assert_clean(explain(wait, {"location": LOCATION}, end, found))
     for _, line in decide(wait, Seen(), found, now=1, jitter=0).log:
         assert_clean(line)
 

@@ -44,7 +44,7 @@ GETS = {
     "operations": (api.list_operations(*IDS), f"{OFFER}/submissions/?"),
     "operations in a state": (
         api.list_operations(*IDS, status="not started&x"),
-        f"{OFFER}/submissions/?status=not+started%26x&",
+        f"{OFFER}/submissions/?status=not+started%26x&submissionState=not+started%26x&",
     ),
     "operation": (api.get_operation(MIGRATED, HOST), f"{MIGRATED}?"),
     "operation, not migrated": (api.get_operation(NOT_MIGRATED, HOST), f"{NOT_MIGRATED}?"),
@@ -86,9 +86,14 @@ def test_an_action_is_a_post_to_the_offer(call: api.Call[Any], verb: str, body: 
 def test_an_offer_is_written_with_the_etag_that_it_is_based_on(
     if_match: str | None, headers: dict[str, str]
 ) -> None:
-    call = api.put_offer(*IDS, {"id": "web"}, if_match=if_match)
+    whole = {"id": "web", "definition": {"plans": []}}
+    call = api.put_offer(*IDS, whole, if_match=if_match)
     assert (call.method, call.target("2017-10-31")) == ("PUT", f"{OFFER}?{VERSION}")
-    assert (call.json_body, call.headers) == ({"id": "web"}, headers)
+    assert (call.json_body, call.headers) == (whole, headers)
+
+
+def test_a_definition_alone_is_written_as_that_of_an_offer() -> None:
+    assert api.put_offer(*IDS, {"plans": []}, if_match="*").json_body == {"definition": {"plans": []}}
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_provider_cpp import api
-from airflow_provider_cpp.waiting import NOT_FOUND_LIMIT, End, Seen, Wait, decide, explain, summarize
+from airflow_provider_cpp.waiting import (
+    BAD_ENDS,
+    NOT_FOUND_LIMIT,
+    OPERATION_ENDS,
+    End,
+    Seen,
+    Wait,
+    decide,
+    explain,
+    summarize,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -27,9 +37,16 @@ LOCATION = "/api/operations/contoso$web$2$preview?api-version=2017-10-31"
 CALL = api.get_operation(LOCATION, HOST)
 #: With the defaults of the sensor.
 WAIT = Wait(
-    "contoso/web", "completed", started_at=1000.0, deadline=1000.0 + 7 * DAY, poke_interval=30, max_wait=600
+    "contoso/web",
+    OPERATION_ENDS["completed"],
+    BAD_ENDS,
+    started_at=1000.0,
+    deadline=1000.0 + 7 * DAY,
+    poke_interval=30,
+    max_wait=600,
 )
-TO_PREVIEW = replace(WAIT, until="preview")
+TO_PREVIEW = replace(WAIT, until=OPERATION_ENDS["preview"])
+IDENTITY = {"location": LOCATION}
 SIGNOFF = {"id": "publisher-signoff", "stepName": "Publisher signoff", "status": "waitingForPublisherReview"}
 
 
@@ -94,11 +111,6 @@ def test_an_operation_that_goes_on_ends_the_wait_at_its_deadline_only(status: st
 def test_a_signoff_that_is_awaited_ends_a_wait_for_the_preview_only(answer: api.Operation) -> None:
     assert poll(answer, wait=TO_PREVIEW).end is End.SUCCEEDED
     assert poll(answer, wait=WAIT).end is None
-
-
-def test_a_wait_is_for_the_completion_or_for_the_preview() -> None:
-    with pytest.raises(ValueError, match="until must be one of completed, preview; not 'live'"):
-        replace(WAIT, until="live")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 409, 412, 422])
@@ -220,7 +232,9 @@ def test_any_rest_is_within_its_bounds_and_only_a_lasting_fault_or_the_deadline_
     backoff: bool,
     jitter: float,
 ) -> None:
-    wait = Wait("contoso/web", "completed", 1000.0, 1000.0 + timeout, poke_interval, max_wait, backoff)
+    wait = Wait(
+        "contoso/web", ("succeeded",), BAD_ENDS, 1000.0, 1000.0 + timeout, poke_interval, max_wait, backoff
+    )
     now, seen, missing = wait.started_at, Seen(), 0
     for answer in answers:
         decision = decide(wait, seen, answer, now=now, jitter=jitter)
@@ -383,7 +397,7 @@ def with_messages(*texts: str, level: str = "information") -> dict[str, Any]:
 
 def test_the_summary_is_what_goes_to_xcom() -> None:
     answer = operation("running", step("complete", 100, name="Packaging"), with_messages("<b>a</b>", "", "b"))
-    assert summarize(LOCATION, answer) == {
+    assert summarize(IDENTITY, answer) == {
         "location": LOCATION,
         "status": "running",
         "progress_percentage": 75,
@@ -403,9 +417,9 @@ def test_the_summary_is_what_goes_to_xcom() -> None:
 def test_the_summary_has_twenty_messages_errors_first_and_says_how_many_it_left_out() -> None:
     for number in (19, 20):
         answer = operation("running", with_messages(*map(str, range(number))))
-        assert summarize(LOCATION, answer)["messages"] == [str(one) for one in range(number)]
+        assert summarize(IDENTITY, answer)["messages"] == [str(one) for one in range(number)]
     answer = operation("running", with_messages(*map(str, range(21))), with_messages("wrong", level="error"))
-    assert summarize(LOCATION, answer)["messages"] == [
+    assert summarize(IDENTITY, answer)["messages"] == [
         "wrong",
         *(str(one) for one in range(18)),
         "… and 3 more messages, not shown",
@@ -413,7 +427,7 @@ def test_the_summary_has_twenty_messages_errors_first_and_says_how_many_it_left_
 
 
 def test_a_message_of_the_summary_is_cut() -> None:
-    [text] = summarize(LOCATION, operation("running", with_messages("x" * 900)))["messages"]
+    [text] = summarize(IDENTITY, operation("running", with_messages("x" * 900)))["messages"]
     assert len(text) == 500
 
 
@@ -421,11 +435,11 @@ def test_a_bad_end_is_explained_with_its_step_its_messages_and_a_cure() -> None:
     failed = operation(
         "failed", step("failed", messages=[{"messageHtml": "No <i>SAS</i>", "level": "error"}])
     )
-    assert explain(WAIT, LOCATION, End.FAILED, failed) == (
+    assert explain(WAIT, IDENTITY, End.FAILED, failed) == (
         "The operation on contoso/web failed in step Certification: No SAS. "
         f"Correct what the messages name, publish again, and go live. ({LOCATION})"
     )
-    assert explain(WAIT, LOCATION, End.CANCELED, operation("canceled")) == (
+    assert explain(WAIT, IDENTITY, End.CANCELED, operation("canceled")) == (
         "The operation on contoso/web canceled: without a message. "
         f"It was canceled at the service; start it again if it is still wanted. ({LOCATION})"
     )
@@ -442,9 +456,9 @@ def test_a_bad_end_is_explained_with_its_step_its_messages_and_a_cure() -> None:
 def test_a_wait_given_up_says_how_long_it_was_and_what_was_seen(
     answer: api.Operation | None, state: str
 ) -> None:
-    text = explain(WAIT, LOCATION, End.TIMEOUT, answer)
+    text = explain(WAIT, IDENTITY, End.TIMEOUT, answer)
     assert text.startswith(
         "Gave up waiting for contoso/web after 7 days, 0:00:00: "
-        f"operation {LOCATION} did not end. It was {state}"
+        f"operation {LOCATION} did not become succeeded. It was {state}"
     )
     assert "raise the timeout" in text

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from harness import STRANGER, TIME_SCALE, Connect, Log, Principal, TaskInstance, offers
 
-from airflow_provider_cpp import starting
+from airflow_provider_cpp import asking, starting
 from airflow_provider_cpp.hooks.cloud_partner import CloudPartnerHook
 from dev.emulator_process import Emulator, running_emulator
 
@@ -107,8 +107,7 @@ def log(caplog: pytest.LogCaptureFixture) -> Iterator[Log]:
 @pytest.fixture(autouse=True)
 def quick_looks(monkeypatch: pytest.MonkeyPatch) -> None:
     """What the operator waits for the service to show takes hundredths of a second instead of seconds."""
-    for name in ("SHORT_LOOKS", "LONG_LOOKS", "CANCELING_LOOKS"):
-        monkeypatch.setattr(
-            starting, name, tuple(0.05 if seconds else 0.0 for seconds in getattr(starting, name))
-        )
-    monkeypatch.setattr(starting, "LONGEST_PAUSE", 0.05)
+    for module, name in ((asking, "SHORT_LOOKS"), (asking, "LONG_LOOKS"), (starting, "CANCELING_LOOKS")):
+        quick = tuple(0.05 if seconds else 0.0 for seconds in getattr(module, name))
+        monkeypatch.setattr(module, name, quick)
+    monkeypatch.setattr(asking, "LONGEST_PAUSE", 0.05)

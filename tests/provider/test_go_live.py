@@ -378,7 +378,7 @@ def test_a_worker_that_is_killed_after_its_request_leaves_what_the_next_adopts(
         raise KilledError
 
     with monkeypatch.context() as until_killed:
-        until_killed.setattr("airflow_provider_cpp.starting.Start._look", killed)
+        until_killed.setattr("airflow_provider_cpp.asking.OfferOperations.look", killed)
         with pytest.raises(KilledError):
             go_live().execute(context)
     assert go_live().execute(context) == operations(emulator, "slow")[0]["location"]
@@ -437,7 +437,7 @@ def test_a_wrong_argument_is_refused_when_the_task_is_made(wrong: dict[str, Any]
 
 def test_ids_and_connection_are_templated_and_name_the_mapped_task() -> None:
     task = go_live("web", publisher_id="contoso")
-    assert set(task.template_fields) == {"cloud_partner_conn_id", "offer_id", "publisher_id"}
+    assert set(task.template_fields) == {"cloud_partner_conn_id", "offer_id", "publisher_id", "version"}
     assert task.map_index_template == "{{ task.subject }}"
     assert task.subject == "contoso/web"
 

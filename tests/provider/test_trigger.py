@@ -32,7 +32,8 @@ def trigger(location: str, *, cancel_on_kill: bool = False, seconds: float = 60.
     now = time.time()
     wait = {
         "subject": "contoso/slow",
-        "until": "completed",
+        "until": ["succeeded"],
+        "fail_on": ["failed", "canceled"],
         "started_at": now,
         "deadline": now + seconds,
         "poke_interval": 0.01,
@@ -163,7 +164,7 @@ def complete(payload: Any) -> Any:
 
 
 def test_an_event_of_success_is_the_summary() -> None:
-    event = {"end": "succeeded", "location": SUMMARY["location"], "operation": SUMMARY}
+    event = {"end": "succeeded", "location": SUMMARY["location"], "result": SUMMARY}
     assert complete(event) == SUMMARY
 
 
@@ -172,7 +173,7 @@ def test_an_event_of_success_is_the_summary() -> None:
 )
 def test_an_event_of_a_bad_end_is_its_error(end: str, error: type[OperationFailedError]) -> None:
     with pytest.raises(error, match="Because") as raised:
-        complete({"end": end, "operation": SUMMARY, "message": "Because.", "step": "Live"})
+        complete({"end": end, "result": SUMMARY, "message": "Because.", "step": "Live"})
     assert raised.value.step == "Live"
     assert raised.value.messages == ("No SSH key.",)
 
@@ -183,7 +184,7 @@ def test_an_event_of_a_bad_end_is_its_error(end: str, error: type[OperationFaile
 )
 def test_an_event_of_an_error_is_that_error(name: str, error: type[Exception]) -> None:
     with pytest.raises(error, match="Because"):
-        complete({"end": "error", "operation": None, "error": name, "message": "Because."})
+        complete({"end": "error", "result": None, "error": name, "message": "Because."})
 
 
 @pytest.mark.parametrize(
@@ -194,13 +195,13 @@ def test_an_event_of_an_error_is_that_error(name: str, error: type[Exception]) -
         [],
         {},
         {"end": "succeeded"},
-        {"end": "succeeded", "operation": None},
-        {"end": "succeeded", "operation": "all of it"},
-        {"end": "succeeded", "operation": {}},
+        {"end": "succeeded", "result": None},
+        {"end": "succeeded", "result": "all of it"},
+        {"end": "succeeded", "result": {}},
         {"end": "perhaps", "message": "?"},
         {"end": "failed", "message": "?"},
-        {"end": "failed", "message": "?", "step": None, "operation": None},
-        {"end": "failed", "message": "?", "step": None, "operation": {"messages": 5}},
+        {"end": "failed", "message": "?", "step": None, "result": None},
+        {"end": "failed", "message": "?", "step": None, "result": {"messages": 5}},
         {"end": "error", "message": "?"},
         {"end": "error", "message": "?", "error": ["NotFoundError"]},
         {"end": {}, "message": "?"},

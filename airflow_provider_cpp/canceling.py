@@ -1,0 +1,73 @@
+"""Canceling what runs on an offer, and nothing else.
+
+The service says 202 whether or not anything runs, and shows the cancel minutes later. So what runs is found
+first, and what became of the request is asked there.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from airflow_provider_cpp import asking
+from airflow_provider_cpp.api import CloudPartnerError, OfferState
+from airflow_provider_cpp.asking import describe, looks, patiently
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from airflow_provider_cpp.asking import OfferOperations
+
+#: Requests with an unknown outcome before the task gives up.
+UNKNOWN_OUTCOMES = 3
+
+_UNDER_WAY = (OfferState.RUNNING, OfferState.NOT_STARTED, OfferState.WAITING_FOR_PUBLISHER_REVIEW)
+
+log = logging.getLogger(__name__)
+
+
+def cancel(offer: OfferOperations, request: Callable[[], object]) -> str | None:
+    """Cancel what runs on an offer.
+
+    :param request: sends the request
+    :return: Location path of the operation that is being canceled; None if nothing runs
+    :raises CloudPartnerError: the service refused, or can't be reached
+    """
+    location = _find_running(offer)
+    in_doubt = 0
+    while location and not _is_settled(offer, location):
+        try:
+            patiently(request, lambda error: error.is_unprocessed)
+        except CloudPartnerError as error:
+            # Where the operation is found is known without the answer.
+            if not error.accepted:
+                in_doubt += 1
+                if not error.has_unknown_outcome or in_doubt >= UNKNOWN_OUTCOMES:
+                    raise
+                log.warning("%s: looking whether the cancel had its effect. %s", offer, error)
+                continue
+        log.info("%s: the service accepted the cancel of %s", offer, location)
+        break
+    return location
+
+
+def _is_settled(offer: OfferOperations, location: str) -> bool:
+    """Whether there is nothing left to cancel, or somebody has asked for it already."""
+    operation = offer.ask(location)
+    return operation.is_terminal or operation.is_being_canceled
+
+
+def _find_running(offer: OfferOperations) -> str | None:
+    """Return the Location of what runs on an offer, for as long as the list may not show it."""
+    for _ in looks(asking.LONG_LOOKS):
+        for submission in offer.listed():
+            if submission.is_running:
+                location, operation = offer.locate(submission)
+                if not operation.is_terminal:
+                    log.info("%s: %s runs.", offer, describe(submission))
+                    return location
+        status = patiently(lambda: offer.hook.get_offer_status(offer.offer_id, offer.publisher_id)).status
+        if status not in _UNDER_WAY:
+            return None
+        log.info("%s: the offer is %s, but no operation is listed; looking again.", offer, status)
+    return None
