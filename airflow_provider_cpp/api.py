@@ -758,6 +758,17 @@ def locations_of(submission: Submission, publisher_id: str, offer_id: str) -> li
     return [f"{path}?api-version={API_VERSION}" for path in paths if _named_in(path)]
 
 
+def preview_url(publisher_id: str, offer_id: str) -> str:
+    """Return the page on which an offer's preview can be looked at, by those who may."""
+    return f"{live_url(publisher_id, offer_id)}-preview"
+
+
+def live_url(publisher_id: str, offer_id: str) -> str:
+    """Return an offer's page for its customers."""
+    publisher, offer = segment(publisher_id, "publisher_id"), segment(offer_id, "offer_id")
+    return f"https://azuremarketplace.microsoft.com/marketplace/apps/{publisher}.{offer}"
+
+
 # --- reading answers --------------------------------------------------------------------------------------
 
 

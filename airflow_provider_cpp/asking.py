@@ -1,4 +1,4 @@
-"""Asking the service about an offer's operations: again when it does not answer, or does not show them yet."""
+"""Asking the service about an offer's operations, patiently: it may not answer, or not show them yet."""
 
 from __future__ import annotations
 

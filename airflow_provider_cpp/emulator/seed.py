@@ -71,6 +71,7 @@ BUILT_IN: dict[str, Any] = {
                 {"id": "contoso-database", "state": "preview", "version": 4, "liveVersion": 3},
                 {"id": "contoso-classic", "state": "preview", "migrated": False},
                 {"id": "contoso-next", "state": "never-published"},
+                {"id": "contoso-web", "state": "live", "version": 3},
             ],
         }
     ],

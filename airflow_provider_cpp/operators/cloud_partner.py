@@ -335,7 +335,8 @@ class GoLiveOperator(_OperationOperator):
             if str(found) != str(self.version):
                 raise ConflictError(
                     f"No go-live of {self.subject} was sent: version {self.version} was to go live, but "
-                    f"version {found} is in preview. Somebody published the offer since: look at the preview again."
+                    f"version {found} is in preview. Somebody published the offer since: look at the "
+                    "preview again."
                 )
         start = Start(
             OfferOperations(hook, publisher_id, self.offer_id),

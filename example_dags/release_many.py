@@ -1,0 +1,56 @@
+"""Release many offers in one run, each in a lane of its own, and say at the end how each of them stands.
+
+An offer that fails stops none of the others. The run fails if an offer isn't live at its end; correct what
+the summary names, clear the failed tasks with what is downstream of them, and the run goes on with those.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from airflow.providers.common.compat.sdk import AirflowFailException, Param, dag, task
+
+from airflow_provider_cpp.task_groups import release_offer
+
+
+@task
+def offers(params: Any = None) -> list[str]:
+    """Return the offers of this run."""
+    return list(params["offers"])
+
+
+@task(trigger_rule="all_done", retries=3)
+def summary(offer_ids: Any, ti: Any = None) -> dict[str, str]:
+    """Ask the service which offers are live, and why the others are not."""
+    # Not at the top: the Dag processor reads this file all day.
+    from airflow_provider_cpp.hooks.cloud_partner import CloudPartnerHook
+
+    hook = CloudPartnerHook()
+    lines = {}
+    for offer_id in offer_ids:
+        status = hook.get_offer_status(offer_id)
+        step = status.current_step
+        said = "; ".join(message.text for message in status.all_messages[:3])
+        where = f"{status.status} in step {step.name}" if step else str(status.status)
+        lines[offer_id] = "live" if status.status == "succeeded" else f"{where}: {said}".rstrip(": ")
+        print(f"{offer_id}: {lines[offer_id]}")
+    ti.xcom_push(key="return_value", value=lines)
+    if failed := [offer_id for offer_id, line in lines.items() if line != "live"]:
+        raise AirflowFailException(f"{len(failed)} of {len(lines)} offers are not live: {', '.join(failed)}")
+    return lines
+
+
+@dag(
+    schedule=None,
+    params={"offers": Param(["contoso-web", "contoso-next"], type="array", items={"type": "string"})},
+    # So many calls at a time; a wait in the triggerer takes no slot.
+    default_args={"pool": "marketplace"},
+    tags=["marketplace"],
+)
+def release_many() -> None:
+    """Release the offers of the Param."""
+    chosen = offers()
+    release_offer.expand(offer_id=chosen) >> summary(chosen)
+
+
+release_many()
