@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 PYTHON ?= $(firstword $(foreach p,python3 python3.13 python3.12 python3.11,\
 	$(shell $(p) -c 'import sys; sys.version_info >= (3, 11) and print("$(p)")' 2>/dev/null)))
 
-.PHONY: help demo test lint clean
+.PHONY: help demo test test-long browser lint clean
 
 help:  ## Say what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -15,8 +15,14 @@ help:  ## Say what can be made
 demo: $(READY)  ## Run the example Dag on a real Airflow against the emulator (KEEP=1 leaves Airflow's UI up)
 	@$(BIN)/python -m dev.demo
 
-test: $(READY)  ## Run all tests, those of whole Dags on a real Airflow too
+test: $(READY)  ## Run the tests, those of whole Dags on a real Airflow too
 	$(BIN)/python -m pytest
+
+test-long: $(READY)  ## Run the tests that take longer: fifty offers in one run, a backfill over ten days
+	$(BIN)/python -m pytest -m long
+
+browser:  ## Install Chromium from Debian, for the tests of what people see in the UI
+	@command -v chromium >/dev/null || { apt-get update -qq && apt-get install -y -qq chromium >/dev/null; }
 
 lint: $(READY)  ## Check style and types
 	$(BIN)/ruff check

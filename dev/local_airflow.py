@@ -17,6 +17,7 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Self
+from urllib.parse import quote
 
 import psutil
 
@@ -168,20 +169,26 @@ class LocalAirflow:
 
     def run_state(self, dag_id: str, run_id: str) -> str:
         """Return the state of a run."""
-        return str(self.api("GET", f"/dags/{dag_id}/dagRuns/{run_id}")["state"])
+        return str(self.api("GET", f"/dags/{dag_id}/dagRuns/{quote(run_id)}")["state"])
 
     def task_instances(self, dag_id: str, run_id: str) -> list[dict[str, Any]]:
         """Return a run's task instances."""
-        path = f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances?limit=1000"
-        found: list[dict[str, Any]] = self.api("GET", path)["task_instances"]
-        return found
+        path = f"/dags/{dag_id}/dagRuns/{quote(run_id)}/taskInstances?limit=100"
+        found: list[dict[str, Any]] = []
+        while True:
+            page = self.api("GET", f"{path}&offset={len(found)}")
+            found += page["task_instances"]
+            if len(found) >= page["total_entries"] or not page["task_instances"]:
+                return found
+
+    def answer(self, ti: Mapping[str, Any], option: str) -> None:
+        """Choose an option of a task that asks somebody, as a click in the UI does."""
+        self.api("PATCH", f"{_path(ti)}/{ti['map_index']}/hitlDetails", {"chosen_options": [option]})
 
     def xcom(self, ti: Mapping[str, Any], key: str = "return_value") -> Any:
         """Return what a task instance returned."""
-        path = (
-            f"/dags/{ti['dag_id']}/dagRuns/{ti['dag_run_id']}/taskInstances/{ti['task_id']}/xcomEntries/{key}"
-        )
-        return self.api("GET", f"{path}?map_index={ti['map_index']}&deserialize=true")["value"]
+        query = f"map_index={ti['map_index']}&deserialize=true"
+        return self.api("GET", f"{_path(ti)}/xcomEntries/{key}?{query}")["value"]
 
     def task_log(self, ti: Mapping[str, Any]) -> str:
         """Return the text of all logs of a task instance's tries."""
@@ -231,6 +238,10 @@ class LocalAirflow:
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         with opener.open(request, timeout=60) as answer:
             return json.loads(answer.read() or b"null")
+
+
+def _path(ti: Mapping[str, Any]) -> str:
+    return f"/dags/{ti['dag_id']}/dagRuns/{quote(ti['dag_run_id'])}/taskInstances/{ti['task_id']}"
 
 
 def free_port() -> int:
