@@ -94,7 +94,7 @@ def describe_changes(publisher_id: str, offer_id: str, preview: Offer, productio
         changes = "The definition of the two is the same."
     else:
         # No text can close a fence that is longer than any in it.
-        fence = "`" * max(3, *(len(run) + 1 for run in re.findall("`+", "".join(shown))))
+        fence = "`" * max([3, *(len(run) + 1 for run in re.findall("`+", "".join(shown)))])
         changes = "\n".join([f"{fence}diff", *shown, fence])
     if len(diff) > len(shown):
         changes += f"\n\n… and {len(diff) - len(shown)} more lines, not shown."

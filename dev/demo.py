@@ -1,6 +1,6 @@
-"""`make demo`: the example Dag on a real Airflow, against the emulator of the service, watched as it goes.
+"""`make demo`: a whole release on a real Airflow, against the emulator of the service, watched as it goes.
 
-It exits with 0 only if each offer went live exactly once, and each announcement ran after its completion.
+It exits with 0 only if the offer was published and went live exactly once each, and was announced after that.
 """
 
 from __future__ import annotations
@@ -11,30 +11,38 @@ import shutil
 import signal
 import sys
 import time
-from collections import Counter
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from rich.console import Console, Group
+from rich.console import Console
 from rich.live import Live
+from rich.markdown import Markdown
+from rich.panel import Panel
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
 from dev.emulator_process import Emulator, running_emulator
-from dev.local_airflow import LocalAirflow
+from dev.local_airflow import LocalAirflow, wait_for
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
 ROOT = Path(__file__).parent.parent
 HOME = ROOT / ".demo"
-DAG_ID = "go_live"
+DAG_ID = "release_offer"
+OFFER = "contoso/contoso-web"
 TIME_SCALE = 12_000  # the three days of a go-live pass in 22 seconds
 MOST_SECONDS = 300
-TASKS = ("go_live", "wait", "announce")
-COLOURS = {"success": "green", "failed": "red", "deferred": "medium_purple", "running": "bright_green"}
+TASKS = ("change", "publish", "review", "approve", "go_live", "announce")
+COLOURS = {
+    "success": "green",
+    "failed": "red",
+    "deferred": "medium_purple",
+    "awaiting_input": "yellow",
+    "running": "bright_green",
+}
 
 console = Console(highlight=False)
 
@@ -65,7 +73,9 @@ def _demonstrate(emulator: Emulator) -> int:
         airflow.start(lambda line: console.print(f"Airflow: {line} …"))
         console.print(f"Airflow is up at {airflow.url} after {time.monotonic() - began:.0f} s.")
         run_id = airflow.trigger(DAG_ID)
-        console.print(f"The Dag {DAG_ID} runs: go live → wait → announce, a lane for each offer.\n")
+        console.print(
+            f"The Dag {DAG_ID} runs for {OFFER}: change → publish → review → approve → go live → announce.\n"
+        )
         state = _watch(emulator, airflow, run_id)
         good = _report(emulator, airflow, run_id, state)
         if os.environ.get("KEEP"):
@@ -82,51 +92,50 @@ def _demonstrate(emulator: Emulator) -> int:
 
 
 def _watch(emulator: Emulator, airflow: LocalAirflow, run_id: str) -> str:
-    """Show the offers' steps and Airflow's tasks until the run ends, and return the run's state."""
+    """Show the offer's steps and the run's tasks until the run ends, approve, and return the run's state."""
     deadline = time.monotonic() + MOST_SECONDS
     with Live(console=console, refresh_per_second=8, transient=False) as live:
         said: set[str] = set()
+        approved = False
         while time.monotonic() < deadline:
             state = airflow.run_state(DAG_ID, run_id)
-            tasks = airflow.task_instances(DAG_ID, run_id)
-            offers = {name: offer for name, offer in emulator.offers().items() if _lane(tasks, name)}
+            tasks = _tasks(airflow, run_id)
+            step = _current(emulator.offers()[OFFER])
             if console.is_terminal:
-                live.update(_picture(offers, tasks))
+                live.update(_picture(step, tasks))
             else:
-                for line in _lines(offers, tasks):
+                for line in _lines(step, tasks):
                     if line not in said:
                         said.add(line)
                         console.print(f"{datetime.now():%H:%M:%S}  {line}")
+            if not approved and (asking := tasks.get("approve")) and asking["state"] == "awaiting_input":
+                asked = airflow.question(asking)
+                console.print(Panel(Markdown(asked["body"]), title=asked["subject"], title_align="left"))
+                console.print("Approved by the demo, through Airflow's API, as a click in its UI would.\n")
+                airflow.answer(asking, "Approve")
+                approved = True
             if state in ("success", "failed"):
                 return state
             time.sleep(0.4)
     return f"not ended after {MOST_SECONDS} s"
 
 
-def _picture(offers: dict[str, Any], tasks: list[dict[str, Any]]) -> RenderableType:
+def _picture(step: dict[str, Any], tasks: dict[str, dict[str, Any]]) -> RenderableType:
     table = Table(box=None, padding=(0, 2), expand=False)
-    for heading in ("offer", "step at the service", "", "go live", "wait", "announce"):
-        table.add_column(heading, style="" if heading == "offer" else None, no_wrap=True)
-    for name, offer in offers.items():
-        step = _current(offer)
-        bar = ProgressBar(total=100, completed=step["progressPercentage"], width=24)
-        states = {task: ti["state"] or "…" for task, ti in _lane(tasks, name).items()}
-        cells = [Text(states.get(task, "…"), COLOURS.get(states.get(task, ""), "dim")) for task in TASKS]
-        label = f"{step['stepName']} {step['status']}"
-        table.add_row(name, label, Group(bar), *cells)
+    for heading in ("step at the service", "", *TASKS):
+        table.add_column(heading, no_wrap=True)
+    bar = ProgressBar(total=100, completed=step["progressPercentage"], width=24)
+    states = [str(tasks[name]["state"] or "…") if name in tasks else "…" for name in TASKS]
+    cells = [Text(state, COLOURS.get(state, "dim")) for state in states]
+    table.add_row(f"{step['stepName']} {step['status']}", bar, *cells)
     return table
 
 
-def _lines(offers: dict[str, Any], tasks: list[dict[str, Any]]) -> list[str]:
+def _lines(step: dict[str, Any], tasks: dict[str, dict[str, Any]]) -> list[str]:
     """Return the state as plain lines; only those that are new are printed."""
-    lines = []
-    for name, offer in offers.items():
-        step = _current(offer)
-        tens = step["progressPercentage"] // 20 * 20
-        lines.append(f"{name}: {step['stepName']} {step['status']} {tens} %")
-        lane = _lane(tasks, name).items()
-        lines += [f"{name}: task {task} {ti['state']}" for task, ti in lane if ti["state"] in COLOURS]
-    return lines
+    tens = step["progressPercentage"] // 20 * 20
+    lines = [f"service: {step['stepName']} {step['status']} {tens} %"]
+    return lines + [f"task {name} {ti['state']}" for name, ti in tasks.items() if ti["state"] in COLOURS]
 
 
 def _current(offer: dict[str, Any]) -> dict[str, Any]:
@@ -135,51 +144,63 @@ def _current(offer: dict[str, Any]) -> dict[str, Any]:
     return next((step for step in steps if step["status"] != "complete"), steps[-1])
 
 
-def _lane(tasks: list[dict[str, Any]], name: str) -> dict[str, dict[str, Any]]:
-    """Return an offer's tasks; which lane is the offer's shows in the names of its instances."""
-    indexes = {task["map_index"] for task in tasks if task["rendered_map_index"] == name}
-    return {task["task_id"].rpartition(".")[2]: task for task in tasks if task["map_index"] in indexes}
+def _tasks(airflow: LocalAirflow, run_id: str) -> dict[str, dict[str, Any]]:
+    """Return the run's tasks by their names without that of the group."""
+    return {ti["task_id"].rpartition(".")[2]: ti for ti in airflow.task_instances(DAG_ID, run_id)}
 
 
 def _report(emulator: Emulator, airflow: LocalAirflow, run_id: str, state: str) -> bool:
     """Print what happened, and return whether it is what should have."""
-    tasks = airflow.task_instances(DAG_ID, run_id)
-    posts = emulator.requests(method="POST", path="/golive$")
-    accepted = Counter(post["path"].split("/")[5] for post in posts if post["effect"])
+    tasks = _tasks(airflow, run_id)
+    sent = {
+        verb: sum(post["effect"] for post in emulator.requests(method="POST", path=f"/{verb}$"))
+        for verb in ("publish", "golive")
+    }
+    live, published, *_ = emulator.offers()[OFFER]["operations"]
+    ended = (live["submissionType"], live["submissionState"]) == ("goLive", "completed")
+    completed = _moment(live["lastActionDateTime"]) if ended else None
+    announced = _moment(tasks["announce"]["start_date"]) if state == "success" else None
     table = Table(title=f"\nThe run ended: {state}", title_justify="left", show_header=False)
-    for _ in range(3):
+    for _ in range(2):
         table.add_column(overflow="fold")
-    good, lanes = state == "success", 0
-    for name, offer in emulator.offers().items():
-        lane = _lane(tasks, name)
-        if not lane:
-            continue
-        lanes += 1
-        live = next((one for one in offer["operations"] if one["submissionType"] == "goLive"), None)
-        ended = live is not None and live["submissionState"] == "completed"
-        completed = _moment(live["lastActionDateTime"]) if live and ended else None
-        announced = _moment(lane["announce"]["start_date"])
-        good &= accepted[offer["offerId"]] == 1 and bool(completed and announced and announced >= completed)
-        # The publish that made the preview, and the go-live.
-        steps = [step for one in reversed(offer["operations"][:2]) for step in one["steps"]]
-        table.add_row(name, "Location", airflow.xcom(lane["go_live"]) if live else "none")
-        table.add_row("", "steps", ", ".join(f"{step['stepName']} {step['status']}" for step in steps))
-        table.add_row("", "completed", f"{completed:%H:%M:%S.%f}"[:-4] if completed else "no")
-        table.add_row("", "announced", f"{announced:%H:%M:%S.%f}"[:-4] if announced else "no")
-        table.add_row("", "go-lives", str(accepted[offer["offerId"]]), end_section=True)
+    for name in ("publish", "go_live"):
+        table.add_row(name, airflow.xcom(tasks[name]) if tasks[name]["state"] == "success" else "no Location")
+    steps = [step for one in (published, live) for step in one["steps"]]
+    table.add_row("steps", ", ".join(f"{step['stepName']} {step['status']}" for step in steps))
+    table.add_row("completed", f"{completed:%H:%M:%S.%f}"[:-4] if completed else "no")
+    table.add_row("announced", f"{announced:%H:%M:%S.%f}"[:-4] if announced else "no")
     console.print(table)
-    good &= lanes > 0
+    good = state == "success" and sent == {"publish": 1, "golive": 1}
+    good = good and bool(completed and announced and announced >= completed) and _was_told(airflow, run_id)
     verdict = "each exactly once, and announced after its completion" if good else "NOT as it should be"
     console.print(
-        f"The service accepted {accepted.total()} go-lives for {lanes} offers: {verdict}.", soft_wrap=True
+        f"The service accepted {sent['publish']} publish and {sent['golive']} go-live: {verdict}.",
+        soft_wrap=True,
     )
     if not good:
-        for ti in tasks:
+        for ti in tasks.values():
             if ti["state"] != "success":
-                console.print(f"\n{ti['task_id']}[{ti['map_index']}] {ti['state']}:")
+                console.print(f"\n{ti['task_id']} {ti['state']}:")
                 console.print(airflow.task_log(ti)[-3000:], markup=False)
         console.print(f"\nAll logs are in {airflow.home.relative_to(ROOT)}/logs.")
     return good
+
+
+def _was_told(airflow: LocalAirflow, run_id: str) -> bool:
+    """Wait for the Dag that the asset's update starts, and return whether it told of this run."""
+    try:
+        wait_for(lambda: bool(airflow.runs("announce")), "the asset to start the Dag announce", seconds=60)
+        (told,) = airflow.runs("announce")
+        airflow.wait_for_run("announce", told["dag_run_id"], seconds=60)
+        (tell,) = airflow.task_instances("announce", told["dag_run_id"])
+        lines = airflow.xcom(tell)
+    except (TimeoutError, ValueError, OSError) as error:
+        console.print(f"The Dag announce: {error}")
+        return False
+    console.print(
+        f"The offer's asset was updated, so the Dag announce told: {'; '.join(lines)}.", soft_wrap=True
+    )
+    return run_id in lines[0]
 
 
 def _moment(text: str | None) -> datetime | None:

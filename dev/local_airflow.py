@@ -181,6 +181,16 @@ class LocalAirflow:
             if len(found) >= page["total_entries"] or not page["task_instances"]:
                 return found
 
+    def runs(self, dag_id: str) -> list[dict[str, Any]]:
+        """Return the latest runs of a Dag, at most 100."""
+        found: list[dict[str, Any]] = self.api("GET", f"/dags/{dag_id}/dagRuns?limit=100")["dag_runs"]
+        return found
+
+    def question(self, ti: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what a task asks somebody: subject, body, options, and what was answered."""
+        found: dict[str, Any] = self.api("GET", f"{_path(ti)}/{ti['map_index']}/hitlDetails")
+        return found
+
     def answer(self, ti: Mapping[str, Any], option: str) -> None:
         """Choose an option of a task that asks somebody, as a click in the UI does."""
         self.api("PATCH", f"{_path(ti)}/{ti['map_index']}/hitlDetails", {"chosen_options": [option]})

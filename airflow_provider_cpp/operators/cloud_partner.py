@@ -479,7 +479,13 @@ class UpdateOfferOperator(_OfferOperator):
 
     def __init__(self, *, definition: Change, if_match: str = "etag", **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.definition = definition
+        # Airflow would call a function in a template field itself; its name is shown there.
+        self._function = definition if callable(definition) else None
+        self.definition = (
+            f"{definition.__module__}.{getattr(definition, '__qualname__', type(definition).__name__)}"
+            if callable(definition)
+            else definition
+        )
         self.if_match = if_match
 
     def execute(self, context: Context) -> dict[str, Any]:
@@ -541,7 +547,7 @@ class UpdateOfferOperator(_OfferOperator):
 
     def _change(self, offer: dict[str, Any], context: Context) -> Any:
         """Return the changed offer; the given one is left as it is."""
-        change = self.definition
+        change: Any = self._function or self.definition
         if isinstance(change, Mapping):
             return _merged(offer, change if "definition" in change else {"definition": change})
         if isinstance(change, str):
