@@ -526,13 +526,22 @@ def list_publishers() -> Call[list[Publisher]]:
 def list_offers(publisher_id: str, *, offer_type_id: str | None = None) -> Call[list[Offer]]:
     """List a publisher's offers (reference: Retrieve offers).
 
-    :param offer_type_id: only offers of this type, e.g. `microsoft-azure-virtualmachines`
+    :param offer_type_id: only offers of this type, e.g. `microsoft-azure-virtualmachines`; what else a
+        service lists that doesn't know the filter is left out
     """
     path = f"/api/publishers/{segment(publisher_id, 'publisher_id')}/offers"
-    if offer_type_id is not None:
-        literal = segment(offer_type_id, "offer_type_id").replace("%27", "%27%27")
-        path += f"?$filter=offerTypeId%20eq%20%27{literal}%27"
-    return Call(f"List offers of {publisher_id}", "GET", path, _reader_of_list(_offer))
+    action, read_all = f"List offers of {publisher_id}", _reader_of_list(_offer)
+    if offer_type_id is None:
+        return Call(action, "GET", path, read_all)
+    literal = segment(offer_type_id, "offer_type_id").replace("%27", "%27%27")
+    return Call(
+        action,
+        "GET",
+        f"{path}?$filter=offerTypeId%20eq%20%27{literal}%27",
+        lambda call, response: [
+            offer for offer in read_all(call, response) if offer.offer_type_id == offer_type_id
+        ],
+    )
 
 
 def get_offer(
@@ -623,20 +632,17 @@ def list_operations(publisher_id: str, offer_id: str, *, status: str | None = No
         filter (clients have seen two spellings of its name) is left out.
     """
     path = f"{_offer_path(publisher_id, offer_id)}/submissions/"
-    read_all = _reader_of_list(_submission)
+    action, read_all = f"List operations of {publisher_id}/{offer_id}", _reader_of_list(_submission)
     if status is None:
-        return Call(f"List operations of {publisher_id}/{offer_id}", "GET", path, read_all)
+        return Call(action, "GET", path, read_all)
+    known = _OPERATION_STATUS.get(fold(status))
+    if known is not OperationStatus.SUCCEEDED:  # which the service has two words for
+        path += f"?{urlencode({'status': status, 'submissionState': status})}"
 
     def is_wanted(submission: Submission) -> bool:
-        word = fold(submission.raw.get("submissionState"))
-        return word == fold(status) or submission.status == _OPERATION_STATUS.get(fold(status))
+        return submission.status == known or fold(submission.raw.get("submissionState")) == fold(status)
 
-    return Call(
-        f"List operations of {publisher_id}/{offer_id}",
-        "GET",
-        f"{path}?{urlencode({'status': status, 'submissionState': status})}",
-        lambda call, response: list(filter(is_wanted, read_all(call, response))),
-    )
+    return Call(action, "GET", path, lambda call, response: list(filter(is_wanted, read_all(call, response))))
 
 
 def get_operation(location: str, base_url: str) -> Call[Operation]:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 from difflib import unified_diff
+from hashlib import sha256
 from typing import TYPE_CHECKING, Any
+from unicodedata import category
 
 import yaml
-from airflow.providers.common.compat.sdk import AirflowSkipException, task
+from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSkipException, task
 
-from airflow_provider_cpp.api import NotFoundError, preview_url
+from airflow_provider_cpp.api import CloudPartnerError, NotFoundError, preview_url
 
 try:
     from airflow.providers.standard.operators.hitl import ApprovalOperator, HITLOperator
@@ -26,22 +28,39 @@ if TYPE_CHECKING:
 
 #: More is for the preview itself to show.
 MOST_LINES = 200
-LONGEST_LINE = 200
+LONGEST_LINE = 120
 
-# Text that looks like other text: an approval must not be had by turning a line around.
-_DECEPTIVE = re.compile("[\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff]")
+_SIGNATURE = re.compile(r"([?&]sig=)([^&\s\"']+)", re.IGNORECASE)
 
 
 class LaneApprovalOperator(ApprovalOperator):
-    """Airflow's approval, which when rejected is skipped itself, and so is all that is downstream of it.
+    """Airflow's approval of one version, which when rejected is skipped itself, with all that is downstream.
 
     Airflow's own skips what is downstream by name, which does nothing in a mapped task group: the rejected
     offer would go live.
+
+    :param version: what is asked about; the XCom `version`, for those who do what was approved (templated)
     """
 
-    def __init__(self, **kwargs: Any) -> None:
+    template_fields = (*ApprovalOperator.template_fields, "version")
+
+    def __init__(self, *, version: Any, **kwargs: Any) -> None:
         kwargs["map_index_template"] = kwargs.get("map_index_template") or "{{ task.subject }}"
         super().__init__(**kwargs)
+        self.version = version
+
+    def execute(self, context: Context) -> Any:
+        """Ask, if what is asked is what will be shown."""
+        kept = _keep_question(context["ti"].id, self)
+        if (kept.subject, kept.body) != (self.subject, self.body):
+            raise AirflowFailException(
+                f"What is to be approved has changed ({self.subject}), but Airflow goes on to show what this "
+                f"task asked before it was cleared ({kept.subject}). Start a new run: it adopts what is "
+                "published already, and asks anew."
+            )
+        # Now, since whoever answers answers this, whatever becomes of the task before.
+        context["ti"].xcom_push(key="version", value=self.version)
+        return super().execute(context)
 
     def execute_complete(self, context: Context, event: dict[str, Any]) -> Any:
         """Return who approved, and when; skip if it was rejected."""
@@ -53,6 +72,17 @@ class LaneApprovalOperator(ApprovalOperator):
         raise AirflowSkipException(f"{self.subject} {' '.join(answer['chosen_options'])}: nothing goes live.")
 
 
+def _keep_question(ti_id: Any, task: ApprovalOperator) -> Any:
+    """Let Airflow keep the question, and return what it keeps: an earlier one, if the task was cleared."""
+    from airflow.sdk.execution_time.comms import CreateHITLDetailPayload
+    from airflow.sdk.execution_time.task_runner import SUPERVISOR_COMMS
+
+    question = CreateHITLDetailPayload(
+        ti_id=ti_id, options=task.options, subject=task.subject, body=task.body, multiple=False, params={}
+    )
+    return SUPERVISOR_COMMS.send(msg=question)
+
+
 @task(multiple_outputs=True, map_index_template="{{ task.op_kwargs['offer_id'] }}")
 def review(
     offer_id: str, publisher_id: str | None = None, cloud_partner_conn_id: str = "cloud_partner_default"
@@ -60,6 +90,7 @@ def review(
     """Sum up what is to be approved: `version`, `subject` and `body`.
 
     :raises AirflowSkipException: the preview's version is live already
+    :raises CloudPartnerError: the service doesn't say which version is in preview
     """
     from airflow_provider_cpp.asking import patiently
     from airflow_provider_cpp.hooks.cloud_partner import CloudPartnerHook
@@ -67,6 +98,11 @@ def review(
     hook = CloudPartnerHook(cloud_partner_conn_id)
     publisher = hook.settings.publisher(publisher_id)
     preview = patiently(lambda: hook.get_offer(offer_id, publisher, slot="preview"))
+    if preview.version is None:
+        raise CloudPartnerError(
+            f"The service doesn't say which version of {publisher}/{offer_id} is in preview, so none can be "
+            "approved."
+        )
     try:
         production = patiently(lambda: hook.get_offer(offer_id, publisher, slot="production"))
     except NotFoundError:
@@ -83,11 +119,11 @@ def review(
 def describe_changes(publisher_id: str, offer_id: str, preview: Offer, production: Offer | None) -> str:
     """Return what a go-live changes, as Markdown: the versions, a link to the preview, and a diff.
 
-    Nothing of the offer is taken for Markdown or HTML.
+    Nothing of the offer is taken for Markdown or HTML, and no signature of a URL is shown.
 
     :param production: what is live now; None if nothing is
     """
-    before = [] if production is None else _lines(production.definition)
+    before = _lines(production.definition) if production else []
     diff = list(unified_diff(before, _lines(preview.definition), n=2, lineterm=""))[2:]
     shown = diff[:MOST_LINES]
     if not diff:
@@ -109,9 +145,23 @@ def describe_changes(publisher_id: str, offer_id: str, preview: Offer, productio
 
 
 def _lines(definition: Any) -> list[str]:
-    """Return a definition as lines that people can compare."""
-    text = yaml.safe_dump(definition, allow_unicode=True, sort_keys=True, width=10_000)
-    text = _DECEPTIVE.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
+    """Return a definition as lines that people can compare; long ones are broken, so none hides a change."""
+    text = yaml.safe_dump(_harmless(definition), allow_unicode=True, sort_keys=True, width=LONGEST_LINE)
     return [
-        line if len(line) <= LONGEST_LINE else f"{line[: LONGEST_LINE - 1]}…" for line in text.splitlines()
+        line[at : at + LONGEST_LINE]
+        for line in text.splitlines()
+        for at in range(0, max(1, len(line)), LONGEST_LINE)
     ]
+
+
+def _harmless(value: Any) -> Any:
+    """Return a definition without signatures, and without letters that make text look like another."""
+    if isinstance(value, dict):
+        return {_harmless(key): _harmless(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_harmless(inner) for inner in value]
+    if not isinstance(value, str):
+        return value
+    # Whoever has the signature has the file; that it changed shows all the same.
+    value = _SIGNATURE.sub(lambda match: f"{match[1]}***{sha256(match[2].encode()).hexdigest()[:8]}", value)
+    return "".join(f"\\u{ord(letter):04x}" if category(letter) == "Cf" else letter for letter in value)

@@ -31,24 +31,33 @@ def cancel(offer: OfferOperations, request: Callable[[], object]) -> str | None:
 
     :param request: sends the request
     :return: Location path of the operation that is being canceled; None if nothing runs
-    :raises CloudPartnerError: the service refused, or can't be reached
+    :raises CloudPartnerError: the service refused, or can't be reached, or doesn't list what runs
     """
     location = _find_running(offer)
+    if location is None:
+        return None
+
+    def send() -> bool:
+        # It may end while the service lets us wait, and something else begin.
+        if _is_settled(offer, location):
+            return False
+        request()
+        return True
+
     in_doubt = 0
-    while location and not _is_settled(offer, location):
+    while True:
         try:
-            patiently(request, lambda error: error.is_unprocessed)
+            if patiently(send, lambda error: error.is_unprocessed):
+                log.info("%s: the service accepted the cancel of %s", offer, location)
+            return location
         except CloudPartnerError as error:
             # Where the operation is found is known without the answer.
-            if not error.accepted:
-                in_doubt += 1
-                if not error.has_unknown_outcome or in_doubt >= UNKNOWN_OUTCOMES:
-                    raise
-                log.warning("%s: looking whether the cancel had its effect. %s", offer, error)
-                continue
-        log.info("%s: the service accepted the cancel of %s", offer, location)
-        break
-    return location
+            if error.accepted:
+                return location
+            in_doubt += 1
+            if not error.has_unknown_outcome or in_doubt >= UNKNOWN_OUTCOMES:
+                raise
+            log.warning("%s: looking whether the cancel had its effect. %s", offer, error)
 
 
 def _is_settled(offer: OfferOperations, location: str) -> bool:
@@ -58,7 +67,10 @@ def _is_settled(offer: OfferOperations, location: str) -> bool:
 
 
 def _find_running(offer: OfferOperations) -> str | None:
-    """Return the Location of what runs on an offer, for as long as the list may not show it."""
+    """Return the Location of what runs on an offer; None if nothing does.
+
+    :raises CloudPartnerError: something runs, but isn't listed for minutes
+    """
     for _ in looks(asking.LONG_LOOKS):
         for submission in offer.listed():
             if submission.is_running:
@@ -70,4 +82,7 @@ def _find_running(offer: OfferOperations) -> str | None:
         if status not in _UNDER_WAY:
             return None
         log.info("%s: the offer is %s, but no operation is listed; looking again.", offer, status)
-    return None
+    raise CloudPartnerError(
+        f"Nothing of {offer} was canceled: the offer is {status}, but the service lists no operation that "
+        "runs on it. Try again in some minutes."
+    )

@@ -44,6 +44,7 @@ class Start:
     :param is_mine: tells the operations of this kind
     :param is_achieved: tells whether what such an operation would achieve is so already
     :param is_stale: tells of one of this kind that runs whether it does something else than the request would
+    :param check: raises if the request must not be sent as things stand; asked before each time it is
     """
 
     offer: OfferOperations
@@ -52,6 +53,7 @@ class Start:
     is_mine: Callable[[Submission], bool]
     is_achieved: Callable[[], bool]
     is_stale: Callable[[Submission], bool] = lambda submission: False
+    check: Callable[[], None] = lambda: None
     _before: list[Submission] = field(default_factory=list)
     _ended_at: set[str] = field(default_factory=set)
 
@@ -69,7 +71,7 @@ class Start:
             self._before = self.offer.listed()
             running = [submission for submission in self._before if submission.is_running]
             for submission in filter(self.is_mine, running):
-                if if_running == "fail":
+                if if_running == "fail" and not self._is_over(submission):
                     raise self.offer.conflict(self.verb, submission)
                 if location := self._adoptable(submission):
                     log.info("%s: %s runs already; adopting it.", self.offer, describe(submission))
@@ -95,11 +97,21 @@ class Start:
         :raises CloudPartnerError: the service refused, or what became of the request can't be told. It is
             safe to try again then: the next try looks first.
         """
-        in_doubt = 0
+        in_doubt, is_sent = 0, False
+
+        def send() -> str:
+            nonlocal is_sent
+            is_sent = False
+            self.check()
+            is_sent = True
+            return self.request()
+
         while True:
             try:
-                location = patiently(self.request, lambda error: error.is_unprocessed)
+                location = patiently(send, lambda error: is_sent and error.is_unprocessed)
             except CloudPartnerError as error:
+                if not is_sent:
+                    raise
                 unknown = error.accepted or error.has_unknown_outcome
                 in_doubt += unknown
                 if in_doubt:
@@ -107,7 +119,9 @@ class Start:
                     log.warning("%s: looking whether the request had its effect. %s", self.offer, error)
                     pauses = asking.LONG_LOOKS if error.accepted else asking.SHORT_LOOKS
                     if submission := self.offer.look(self._is_new, pauses):
-                        return self.offer.locate(submission)[0]
+                        location, _ = self.offer.locate(submission)
+                        self._refuse_if_stale(submission)
+                        return location
                 if isinstance(error, ConflictError):
                     return self._resolve(error, if_running)
                 if not unknown or error.accepted or in_doubt >= UNKNOWN_OUTCOMES:
@@ -150,14 +164,22 @@ class Start:
         if operation.status in _NEVER_ADOPTED:
             self._ended_at.add(_path(location))
             return None
-        if patiently(lambda: self.is_stale(running)):
+        self._refuse_if_stale(running)
+        return location
+
+    def _refuse_if_stale(self, submission: Submission) -> None:
+        if patiently(lambda: self.is_stale(submission)):
             raise self.offer.conflict(
                 self.verb,
-                running,
+                submission,
                 "It began before the offer was last changed, so it is of something else. Go live with it, or "
                 "wait until it ended, or cancel it; then try again.",
             )
-        return location
+
+    def _is_over(self, running: Submission) -> bool:
+        """Whether what runs by the list has ended by its own Location."""
+        found = self.offer.find(running)
+        return found is not None and found[1].is_terminal
 
     def _has_ended(self, other: Submission) -> bool:
         """Whether what runs by the list has ended, so that the list lags behind.
@@ -190,8 +212,11 @@ class Start:
                     log.warning("%s: the %s can't be read yet. %s", self.offer, self.verb, error)
 
     def _is_new(self, submission: Submission) -> bool:
+        if not self.is_mine(submission):
+            return False
+        # Without an id, what runs now is all that can be told.
         known = {before.id for before in self._before}
-        return self.is_mine(submission) and (submission.is_running or submission.id not in known)
+        return submission.id not in known if submission.id else submission.is_running
 
 
 def _path(location: str) -> str:

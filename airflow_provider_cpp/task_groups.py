@@ -24,7 +24,7 @@ class _ReleaseOffer:
     sums up what changes for customers, and `approve`, Airflow's own `ApprovalOperator`. Rejected means that
     the rest is skipped. Only the version that was approved goes live.
 
-    It is used as any function that is decorated with `@task_group`::
+    It is called, or expanded over offers, like a function that is decorated with `@task_group`::
 
         release_offer("contoso-linux", approve=True) >> announce()
         release_offer.partial(approve=True).expand(offer_id=["contoso-linux", "contoso-database"])
@@ -118,6 +118,10 @@ def _release(
     from airflow_provider_cpp.approving import LaneApprovalOperator, review
 
     asked: Any = review(**offer)
-    approved = LaneApprovalOperator(task_id="approve", subject=asked["subject"], body=asked["body"])
-    live = GoLiveOperator(task_id="go_live", version=asked["version"], if_live="skip", **offer, **waiting)
+    approved: Any = LaneApprovalOperator(
+        task_id="approve", subject=asked["subject"], body=asked["body"], version=asked["version"]
+    )
+    live = GoLiveOperator(
+        task_id="go_live", version=approved.output["version"], if_live="skip", **offer, **waiting
+    )
     chain(published, asked, approved, live)

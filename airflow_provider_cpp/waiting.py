@@ -304,7 +304,9 @@ def explain(wait: Wait, identity: Mapping[str, str], end: End, answer: Progress 
     said = (said or "without a message").removesuffix(".")
     verb = state_of(answer) if answer else end.value
     subject = f"The operation on {wait.subject} {verb}" if location else f"The offer {wait.subject} is {verb}"
-    cure = _CURES.get(verb, "That is a state that this wait fails on.")
+    cure = _CURES.get(verb, "")
+    if verb not in ("failed", "canceled") and not location:
+        cure = "That is a state that this wait fails on."
     return f"{subject}{where}: {said}. {cure}{f' ({location})' if location else ''}"
 
 

@@ -85,11 +85,14 @@ class Emulator:
         remaining: list[dict[str, Any]] = self._control("GET", "faults")
         return remaining
 
+    def clear_faults(self) -> None:
+        self._control("DELETE", "faults")
+
     def revoke_tokens(self) -> None:
         self._control("POST", "tokens/revoke")
 
     def reset(self) -> None:
-        """Back to the seed, without faults and journal."""
+        """Back to the seed and the faults of the start, without a journal."""
         self._control("POST", "reset")
 
     def handshake(self, name: str) -> None:

@@ -61,7 +61,8 @@ class LocalAirflow:
             "AIRFLOW__CORE__PARALLELISM": "4",
             "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True",
             "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "5",
-            "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home}/airflow.db",
+            # So many seconds SQLite waits for another component that writes.
+            "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home}/airflow.db?timeout=60",
             "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
             "NO_PROXY": "localhost,127.0.0.1",
             "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
@@ -88,6 +89,9 @@ class LocalAirflow:
         progress("starting scheduler, triggerer, Dag processor and API server")
         for component in COMPONENTS:
             self.start_component(component)
+            if component == "api-server":
+                # Tasks that begin before it answers fail, such as those of a Dag that is due already.
+                wait_for(self._answers, "Airflow's API server to answer", seconds=180)
         wait_for(self._is_healthy, "Airflow to be healthy", seconds=180)
 
     def start_component(self, component: str) -> None:
@@ -195,6 +199,75 @@ class LocalAirflow:
         """Choose an option of a task that asks somebody, as a click in the UI does."""
         self.api("PATCH", f"{_path(ti)}/{ti['map_index']}/hitlDetails", {"chosen_options": [option]})
 
+    def wait_for_question(
+        self, dag_id: str, run_id: str, task_id: str, *, map_index: int = -1, seconds: float = 300
+    ) -> dict[str, Any]:
+        """Wait until a task asks somebody, and return its instance; `task_id` is without its groups."""
+        found: list[dict[str, Any]] = []
+
+        def is_asked() -> bool:
+            found[:] = [
+                ti
+                for ti in self.task_instances(dag_id, run_id)
+                if ti["task_id"].rpartition(".")[2] == task_id
+                and (ti["map_index"], ti["state"]) == (map_index, "awaiting_input")
+            ]
+            if not found and (state := self.run_state(dag_id, run_id)) in ("success", "failed"):
+                raise RuntimeError(f"Run {run_id} of {dag_id}: {state}, and {task_id} did not ask.")
+            return bool(found)
+
+        def is_settled() -> bool:
+            task = f"task_id={found[0]['task_id']}, run_id={run_id}, map_index={map_index},"
+            return f"TaskInstance Finished: dag_id={dag_id}, {task}" in self.tail("scheduler", lines=0)
+
+        wait_for(is_asked, f"{task_id} of {dag_id} to ask", seconds=seconds)
+        # Answered before the scheduler knows that the worker is done with it, the task would fail ("finished
+        # with state success, but the task instance's state attribute is queued"). People aren't that fast.
+        wait_for(is_settled, f"the scheduler to know that {task_id} of {dag_id} asks", seconds=60)
+        return found[0]
+
+    def clear_failed(self, dag_id: str, run_id: str) -> None:
+        """Clear a run's failed tasks, and those that failed because of them."""
+        body = {"dry_run": False, "dag_run_id": run_id, "only_failed": True, "reset_dag_runs": True}
+        self.api("POST", f"/dags/{dag_id}/clearTaskInstances", body)
+
+    def backfill(self, dag_id: str, first: str, last: str, *options: str) -> None:
+        """Create a backfill, once all others of the Dag are complete."""
+        wait_for(lambda: self.has_dag(dag_id), f"the Dag {dag_id} to be known", seconds=120)
+        # Airflow refuses another one before; it looks every 30 s.
+        self.wait_for_backfills(dag_id)
+        days = ("--dag-id", dag_id, "--from-date", first, "--to-date", last)
+        # With SQLite it may fail ("database is locked"). Airflow then deletes the runs that it began to make,
+        # and its scheduler ends if it has begun to run them.
+        self.api("PATCH", f"/dags/{dag_id}", {"is_paused": True})
+        try:
+            wait_for(lambda: self._backfilled(*days, *options), f"a backfill of {dag_id}", seconds=120)
+        finally:
+            self.api("PATCH", f"/dags/{dag_id}", {"is_paused": False})
+
+    def _backfilled(self, *arguments: str) -> bool:
+        try:
+            self.run("backfill", "create", *arguments)
+        except RuntimeError as error:
+            if "database is locked" not in str(error):
+                raise
+            return False
+        return True
+
+    def wait_for_backfills(self, dag_id: str, *, seconds: float = 600) -> None:
+        """Wait until every backfill of a Dag is complete."""
+        path = f"/backfills?dag_id={dag_id}&limit=100"
+        wait_for(
+            lambda: all(one["completed_at"] for one in self.api("GET", path)["backfills"]),
+            f"the backfills of {dag_id} to be complete",
+            seconds=seconds,
+        )
+
+    def runs_of(self, dag_id: str) -> list[dict[str, Any]]:
+        """Return the runs of a Dag, at most 100."""
+        found: list[dict[str, Any]] = self.api("GET", f"/dags/{dag_id}/dagRuns?limit=100")["dag_runs"]
+        return found
+
     def xcom(self, ti: Mapping[str, Any], key: str = "return_value") -> Any:
         """Return what a task instance returned."""
         query = f"map_index={ti['map_index']}&deserialize=true"
@@ -218,23 +291,31 @@ class LocalAirflow:
         return self.run_state(dag_id, run_id)
 
     def tail(self, component: str, lines: int = 15) -> str:
-        """Return the end of a component's output."""
+        """Return the end of a component's output; 0 lines for all of it."""
         return "\n".join((self.home / "logs" / f"{component}.log").read_text().splitlines()[-lines:])
 
     def _log(self, component: str) -> IO[bytes]:
         return (self.home / "logs" / f"{component}.log").open("ab")
 
+    def _answers(self) -> bool:
+        return self._health() is not None
+
     def _is_healthy(self) -> bool:
+        health = self._health()
+        return health is not None and all(part["status"] == "healthy" for part in health.values())
+
+    def _health(self) -> dict[str, Any] | None:
+        """Return the health of the components; None if nobody answers yet."""
         for component, process in self._processes.items():
             if process.poll() is not None:
                 raise RuntimeError(
                     f"airflow {component} ended with {process.returncode}:\n{self.tail(component)}"
                 )
         try:
-            health = self._request("GET", "/api/v2/monitor/health")
+            health: dict[str, Any] = self._request("GET", "/api/v2/monitor/health")
         except OSError:
-            return False
-        return all(part["status"] == "healthy" for part in health.values())
+            return None
+        return health
 
     def _request(
         self, method: str, path: str, body: Any = None, headers: Mapping[str, str] | None = None

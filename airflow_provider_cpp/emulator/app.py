@@ -6,14 +6,15 @@ Every request of the first two kinds passes through `Gate`. Control is under ``/
 - ``GET /_emulator/offers``: where every offer stands;
 - ``GET``, ``POST``, ``DELETE /_emulator/faults``: see `airflow_provider_cpp.emulator.faults`;
 - ``POST /_emulator/tokens/revoke``: every token issued so far is refused from now on;
-- ``POST /_emulator/reset``: the offers are as the seed says, faults and journal are empty. Tokens stay valid.
+- ``POST /_emulator/reset``: the offers are as the seed says, the faults those of the start, the journal is
+  empty. Tokens stay valid.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 from urllib.parse import unquote
 
 from starlette.applications import Starlette
@@ -31,9 +32,9 @@ from airflow_provider_cpp.emulator.documents import (
     status_document,
     submission_document,
 )
-from airflow_provider_cpp.emulator.faults import FaultError, Faults
+from airflow_provider_cpp.emulator.faults import FaultError
 from airflow_provider_cpp.emulator.gate import Gate
-from airflow_provider_cpp.emulator.identity import TokenError, token_error
+from airflow_provider_cpp.emulator.identity import TokenError
 from airflow_provider_cpp.emulator.journal import note
 from airflow_provider_cpp.emulator.service import ServiceError
 
@@ -43,11 +44,14 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.types import ASGIApp
 
+    from airflow_provider_cpp.emulator.faults import Faults
     from airflow_provider_cpp.emulator.identity import Identity, Tokens
     from airflow_provider_cpp.emulator.journal import Entry, Journal
     from airflow_provider_cpp.emulator.operations import Operation
     from airflow_provider_cpp.emulator.seed import Principal
     from airflow_provider_cpp.emulator.service import Offer, Service
+
+_Endpoint: TypeAlias = "Callable[[Request, Service], Awaitable[Response]]"
 
 _OFFER_TYPE_FILTER = re.compile(r"\s*offerTypeId\s+eq\s+'([^']*)'\s*")
 
@@ -57,18 +61,20 @@ def create_app(
     identity: Identity,
     tokens: Tokens,
     journal: Journal,
+    faults: Faults,
     *,
+    clock_offset: float,
     save: Callable[[], None],
     reset: Callable[[], None],
     report: Callable[[Entry], None],
 ) -> ASGIApp:
     """Put the emulator together.
 
+    :param clock_offset: seconds by which the date of answers is off.
     :param save: called after every change of the service's data, before it is answered.
     :param reset: puts the service back to its seed.
     :param report: called with every request that was answered.
     """
-    faults = Faults()
     app = Starlette(
         routes=[
             Mount("/_emulator", routes=Control(service, tokens, journal, faults, reset).routes),
@@ -77,12 +83,12 @@ def create_app(
         ],
         exception_handlers={
             ServiceError: _service_error,
-            TokenError: token_error,
+            TokenError: identity.error,
             HTTPException: _http_error,
         },
     )
     app.router.redirect_slashes = False
-    return Gate(app, journal, faults, report)
+    return Gate(app, journal, faults, report, clock_offset)
 
 
 class Api:
@@ -113,13 +119,14 @@ class Api:
             self._route("GET", "/operations/{key}", self._get_operation_of_version),
         ]
 
-    def _route(self, method: str, path: str, endpoint: Callable[[Request], Awaitable[Response]]) -> Route:
+    def _route(self, method: str, path: str, endpoint: _Endpoint) -> Route:
         return Route(path, self._checked(endpoint), methods=[method])
 
-    def _checked(
-        self, endpoint: Callable[[Request], Awaitable[Response]]
-    ) -> Callable[[Request], Awaitable[Response]]:
-        """Let an endpoint see only requests with a token, the api-version and a publisher of the caller."""
+    def _checked(self, endpoint: _Endpoint) -> Callable[[Request], Awaitable[Response]]:
+        """Let an endpoint see only requests with a token, the api-version and a publisher of the caller.
+
+        It gets the service with them, as it is or, by a fault, was.
+        """
 
         async def checked(request: Request) -> Response:
             principal = self._authenticated(request)
@@ -131,9 +138,10 @@ class Api:
                 message = f"{problem} Allowed values are ['{API_VERSION}']."
                 raise ServiceError(400, "InvalidAPIVersion", message)
             request.state.principal = principal
+            service = self._service.lagging(request.state.lag) if request.state.lag else self._service
             if "publisher" in request.path_params:
-                self._service.check_publisher(request.path_params["publisher"], principal.publishers)
-            return await endpoint(request)
+                service.check_publisher(request.path_params["publisher"], principal.publishers)
+            return await endpoint(request, service)
 
         return checked
 
@@ -143,6 +151,8 @@ class Api:
             raise ServiceError(401, "Unauthorized", "The request has no bearer token.")
         principal = self._tokens.principal(token.strip())
         if principal is None:
+            if self._tokens.cut_short(token.strip()):
+                note(request, fault={**(request.state.entry.fault or {}), "token": "refused"})
             raise ServiceError(401, "Unauthorized", "The access token is unknown, expired or revoked.")
         note(request, client_id=principal.client_id)
         return principal
@@ -151,99 +161,98 @@ class Api:
         self._save()
         note(request, effect=True)
 
-    def _offer(self, request: Request) -> Offer:
-        return self._service.offer(request.path_params["publisher"], request.path_params["offer"])
+    def _offer(self, request: Request, service: Service) -> Offer:
+        return service.offer(request.path_params["publisher"], request.path_params["offer"])
 
-    async def _list_publishers(self, request: Request) -> Response:
+    async def _list_publishers(self, request: Request, service: Service) -> Response:
         mine = request.state.principal.publishers
         return JSONResponse(
-            [publisher_document(one, name) for one, name in self._service.publishers.items() if one in mine]
+            [publisher_document(one, name) for one, name in service.publishers.items() if one in mine]
         )
 
-    async def _list_offers(self, request: Request) -> Response:
+    async def _list_offers(self, request: Request, service: Service) -> Response:
         wanted = request.query_params.get("$filter")
         match = None
         if wanted is not None:
             match = _OFFER_TYPE_FILTER.fullmatch(wanted)
             if match is None:
                 raise ServiceError(400, "BadRequest", "The only $filter known here is offerTypeId eq '…'.")
-        offers = self._service.offers(request.path_params["publisher"], match and match[1])
-        return JSONResponse([offer_document(self._service, self._service.draft(offer)) for offer in offers])
+        offers = service.offers(request.path_params["publisher"], match and match[1])
+        return JSONResponse([offer_document(service, service.draft(offer)) for offer in offers])
 
-    async def _get_or_put_offer(self, request: Request) -> Response:
+    async def _get_or_put_offer(self, request: Request, service: Service) -> Response:
         if request.method != "PUT":
-            return self._draft(self._offer(request), 200)
+            return self._draft(service, self._offer(request, service), 200)
         body = await _json(request)
-        offer, created = self._service.put_offer(
+        offer, created = service.put_offer(
             request.path_params["publisher"],
             request.path_params["offer"],
             body,
             request.headers.get("if-match"),
         )
         self._changed(request)
-        return self._draft(offer, 201 if created else 200)
+        return self._draft(service, offer, 201 if created else 200)
 
-    def _draft(self, offer: Offer, status: int) -> Response:
-        document = offer_document(self._service, self._service.draft(offer))
+    def _draft(self, service: Service, offer: Offer, status: int) -> Response:
+        document = offer_document(service, service.draft(offer))
         return JSONResponse(document, status, headers={"ETag": offer.etag})
 
-    async def _get_version(self, request: Request) -> Response:
-        edition = self._service.at_version(self._offer(request), request.path_params["version"])
-        return JSONResponse(offer_document(self._service, edition))
+    async def _get_version(self, request: Request, service: Service) -> Response:
+        edition = service.at_version(self._offer(request, service), request.path_params["version"])
+        return JSONResponse(offer_document(service, edition))
 
-    async def _get_slot(self, request: Request) -> Response:
-        offer, slot = self._offer(request), request.path_params["slot"]
+    async def _get_slot(self, request: Request, service: Service) -> Response:
+        offer, slot = self._offer(request, service), request.path_params["slot"]
         if slot == "draft":
-            return self._draft(offer, 200)
-        return JSONResponse(offer_document(self._service, self._service.in_slot(offer, slot)))
+            return self._draft(service, offer, 200)
+        return JSONResponse(offer_document(service, service.in_slot(offer, slot)))
 
-    async def _publish(self, request: Request) -> Response:
-        offer, body = self._offer(request), await _json(request)
-        operation = self._service.publish(offer, body)
+    async def _publish(self, request: Request, service: Service) -> Response:
+        offer, body = self._offer(request, service), await _json(request)
+        operation = service.publish(offer, body)
         self._changed(request)
         return _accepted(offer, operation)
 
-    async def _go_live(self, request: Request) -> Response:
-        offer = self._offer(request)
-        operation = self._service.go_live(offer)
+    async def _go_live(self, request: Request, service: Service) -> Response:
+        offer = self._offer(request, service)
+        operation = service.go_live(offer)
         self._changed(request)
         return _accepted(offer, operation)
 
-    async def _cancel(self, request: Request) -> Response:
-        offer, body = self._offer(request), await _json(request, optional=True)
-        cancellation = self._service.cancel(offer, body)
+    async def _cancel(self, request: Request, service: Service) -> Response:
+        offer, body = self._offer(request, service), await _json(request, optional=True)
+        cancellation = service.cancel(offer, body)
         if cancellation.accepted:
             self._changed(request)
         if cancellation.at_once:
             return Response(status_code=200)
         return _accepted(offer, cancellation.operation)
 
-    async def _get_status(self, request: Request) -> Response:
-        return JSONResponse(status_document(self._service, self._offer(request)))
+    async def _get_status(self, request: Request, service: Service) -> Response:
+        return JSONResponse(status_document(service, self._offer(request, service)))
 
-    async def _list_submissions(self, request: Request) -> Response:
-        offer = self._offer(request)
-        state = request.query_params.get("status") or request.query_params.get("submissionState")
-        documents = [submission_document(self._service, offer, one) for one in reversed(offer.operations)]
-        return JSONResponse(
-            [one for one in documents if state is None or one["submissionState"].lower() == state.lower()]
-        )
+    async def _list_submissions(self, request: Request, service: Service) -> Response:
+        offer = self._offer(request, service)
+        query = request.query_params
+        state = (query.get("status") or query.get("submissionState") or "").lower()
+        documents = [submission_document(service, offer, one) for one in reversed(offer.operations)]
+        return JSONResponse([one for one in documents if state in ("", one["submissionState"].lower())])
 
-    async def _get_operation(self, request: Request) -> Response:
-        operation = self._service.operation(self._offer(request), request.path_params["operation"])
-        return JSONResponse(operation_document(self._service, operation))
+    async def _get_operation(self, request: Request, service: Service) -> Response:
+        operation = service.operation(self._offer(request, service), request.path_params["operation"])
+        return JSONResponse(operation_document(service, operation))
 
-    async def _get_operation_of_version(self, request: Request) -> Response:
+    async def _get_operation_of_version(self, request: Request, service: Service) -> Response:
         # The `$` are literal: taken from the path as it was sent, an encoded one separates nothing.
         key = request.state.entry.path.removesuffix("/").rpartition("/")[2]
         parts = [unquote(part) for part in key.split("$")]
         if len(parts) != 4:
             raise ServiceError(404, "ResourceNotFound", f"Operation '{key}' was not found.")
         publisher_id, offer_id, version, slot = parts
-        self._service.check_publisher(publisher_id, request.state.principal.publishers)
-        offer = self._service.offer(publisher_id, offer_id)
-        operation = self._service.operation_of_version(offer, version, slot)
-        return JSONResponse(operation_document(self._service, operation))
+        service.check_publisher(publisher_id, request.state.principal.publishers)
+        offer = service.offer(publisher_id, offer_id)
+        operation = service.operation_of_version(offer, version, slot)
+        return JSONResponse(operation_document(service, operation))
 
 
 class Control:
@@ -303,7 +312,7 @@ class Control:
 
     async def _reset_all(self, _: Request) -> Response:
         self._reset()
-        self._faults.clear()
+        self._faults.reset()
         self._journal.clear()
         return JSONResponse({"offers": len(self._service.offers())})
 
@@ -313,7 +322,10 @@ async def _json(request: Request, *, optional: bool = False) -> Any:
     if optional and not content:
         return None
     try:
-        return json.loads(content)
+        document = json.loads(content)
+        # Python reads more than can be answered: NaN, and characters that have no UTF-8.
+        json.dumps(document, ensure_ascii=False, allow_nan=False).encode()
+        return document
     except ValueError:
         raise ServiceError(400, "BadRequest", "The body must be JSON.") from None
 

@@ -60,7 +60,7 @@ def offer_document(service: Service, edition: Edition) -> dict[str, Any]:
         "pcMigrationStatus": "completed" if offer.migrated else "none",
         "version": edition.version,
         "definition": _without_secrets(edition.definition),
-        "changedTime": timestamp(edition.changed),
+        "changedTime": timestamp(service.told(edition.changed)),
     }
 
 
@@ -85,7 +85,7 @@ def status_document(service: Service, offer: Offer) -> dict[str, Any]:
                 "id": step.id,
                 "stepName": step.id,
                 "status": casing(step.status),
-                "messages": [_message(message) for message in step.messages],
+                "messages": [_message(service, message) for message in step.messages],
             }
             for step in steps
         ],
@@ -105,11 +105,11 @@ def operation_document(service: Service, operation: Operation) -> dict[str, Any]
     errors = [message for step in state.steps for message in step.messages if message.level == "error"]
     return {
         "status": state.status,
-        "messages": [_message(message) for message in errors],
+        "messages": [_message(service, message) for message in errors],
         "publishingVersion": operation.version,
         "offerVersion": operation.offer_version,
         "cancellationRequestState": cancellation,
-        "steps": [_step(step) for step in state.steps],
+        "steps": [_step(service, step) for step in state.steps],
         "previewLinks": [],
         "liveLinks": [],
     }
@@ -128,11 +128,11 @@ def submission_document(service: Service, offer: Offer, operation: Operation) ->
         "submissionState": state.status,
         "publishingVersion": operation.version,
         "slot": "staging" if operation.kind == "publish" else "production",
-        "version": _TICKS_AT_EPOCH + round(state.changed * 10_000_000),
+        "version": _TICKS_AT_EPOCH + round(service.told(state.changed) * 10_000_000),
         "definition": {"metadata": {"emails": operation.emails}},
-        "changedTime": timestamp(state.changed),
-        "createdDateTime": timestamp(operation.started),
-        "lastActionDateTime": timestamp(state.changed),
+        "changedTime": timestamp(service.told(state.changed)),
+        "createdDateTime": timestamp(service.told(operation.started)),
+        "lastActionDateTime": timestamp(service.told(state.changed)),
     }
 
 
@@ -150,14 +150,14 @@ def overview_document(service: Service, offer: Offer) -> dict[str, Any]:
             {
                 "location": location(offer, operation),
                 **submission_document(service, offer, operation),
-                "steps": [_step(step) for step in service.progress(operation).steps],
+                "steps": [_step(service, step) for step in service.progress(operation).steps],
             }
             for operation in reversed(offer.operations)
         ],
     }
 
 
-def _step(step: Step) -> dict[str, Any]:
+def _step(service: Service, step: Step) -> dict[str, Any]:
     kind = STEPS.get(step.id, SIGNOFF_KIND)
     return {
         "id": step.id,
@@ -166,12 +166,13 @@ def _step(step: Step) -> dict[str, Any]:
         "estimatedTimeFrame": kind.estimate,
         "status": step.status,
         "progressPercentage": step.percent,
-        "messages": [_message(message) for message in step.messages],
+        "messages": [_message(service, message) for message in step.messages],
     }
 
 
-def _message(message: Message) -> dict[str, str]:
-    return {"messageHtml": message.html, "level": message.level, "timestamp": timestamp(message.at)}
+def _message(service: Service, message: Message) -> dict[str, str]:
+    at = timestamp(service.told(message.at))
+    return {"messageHtml": message.html, "level": message.level, "timestamp": at}
 
 
 def _pascal_case(word: str) -> str:

@@ -1,13 +1,20 @@
-"""Faults: what is to go wrong with which requests, and how.
+r"""Faults: what is to go wrong with which requests, and how.
 
-A rule, as it is posted to ``/_emulator/faults``::
+A rule, as it is posted to ``/_emulator/faults``, or stands in the JSON array of ``--faults FILE``::
 
     {
       "method": "POST",       optional, else any
       "path": "golive$",      optional, else any: a regular expression, searched in the path as it was sent
-      "count": 1,             optional: to how many requests it applies
       "skip": 0,              optional: how many that match it lets pass first
-      "delay": 2.5            seconds before the request is handled; alone or with one of these:
+      "probability": 0.1,     optional: to which share of the others it applies
+      "count": 1,             optional: to how many it applies at most, null: for ever; without it 1, with a
+                              probability null
+      "delay": 2.5            seconds before the request is handled
+      "lag": 180              a GET is answered as things stood so many seconds of the real service ago, which
+                              --time-scale divides, but not before the seed: operations begun since are
+                              unknown, others where they were, and so are an offer's status, slots and
+                              version; what is in its draft is as it is now
+                              these two, together or alone, alone or with one of those that follow:
       "status": 503, "headers": {"Retry-After": "2"}, "body": "..."
                               answered instead of handling; the last two are optional
       "close": "before"       the connection is closed without an answer, before the request is handled
@@ -15,20 +22,63 @@ A rule, as it is posted to ``/_emulator/faults``::
       "replace": {"status": 200, "headers": {"Location": null}, "body": "<html>"}
                               handled, then the answer has these parts instead; of the headers only those
                               named, null removes one
+      "replace": {"json": {"status": "paused"}}
+                              instead of the body, members of its JSON object, or of each object in its array;
+                              null removes one; what isn't JSON stays
       "truncate": 20          handled, then the connection is closed after so many bytes of the body
     }
 
-One rule applies to a request: the first that matches.
+In the value of a header ``{host}`` stands for the emulator's address as the client knows it, without a path,
+and ``{location}`` for the Location that would have been answered: without one, that header isn't either.
+
+One rule applies to a request: the first that matches and, if it has a probability, is drawn. Each rule draws
+on its own, in the order of the requests that it matches, the same at every start and after every reset with
+the same ``--random-seed``. The journal has the rule with every request to which it was applied.
+
+Recipes::
+
+    token refused       {"path": "^/api/", "status": 401}
+    throttled           {"status": 429, "headers": {"Retry-After": "2"}}
+    one in ten          {"probability": 0.1, "status": 503}
+    answer lost         {"method": "POST", "close": "after"}
+    HTML page           {"status": 502, "headers": {"Content-Type": "text/html"}, "body": "<p>"}
+    bare JSON string    {"status": 500, "body": "\"Something failed.\""}
+    empty body          {"status": 500}
+    invalid JSON        {"replace": {"body": "{\"status\":"}}
+    array, not object   {"replace": {"body": "[]"}}
+    unknown status      {"path": "/status$", "replace": {"json": {"status": "paused"}}}
+    member missing      {"replace": {"json": {"status": null}}}
+    older Location      {"replace": {"headers": {"Operation-Location": "{host}{location}", "Location": null}}}
+    Location elsewhere  {"replace": {"headers": {"Location": "https://evil.example{location}"}}}
+    news come late      {"path": "/(submissions|operations)", "lag": 180, "count": null}
+
+Tokens end early by ``--token-valid`` or ``/_emulator/tokens/revoke``; a clock is wrong by ``--clock-offset``.
 """
 
 from __future__ import annotations
 
+import random
 import re
+import sys
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 _MAIN_KEYS = ("status", "close", "replace", "truncate")
-_KEYS = ("method", "path", "count", "skip", "delay", "headers", "body", *_MAIN_KEYS)
+_KEYS = ("method", "path", "skip", "probability", "count", "delay", "lag", "headers", "body", *_MAIN_KEYS)
+_MOST = sys.float_info.max  # neither what JSON calls Infinity nor NaN
+_NUMBERS: dict[str, tuple[Any, int, float]] = {
+    "skip": (int, 0, _MOST),
+    "probability": ((int, float), 0, 1),
+    "count": (int, 1, _MOST),
+    "delay": ((int, float), 0, _MOST),
+    "lag": ((int, float), 0, _MOST),
+    "truncate": (int, 0, _MOST),
+}
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_HEADER_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
 
 
 class FaultError(ValueError):
@@ -41,9 +91,11 @@ class Fault:
 
     method: str | None
     path: re.Pattern[str]
-    count: int
     skip: int
+    probability: float
+    count: int | None
     action: dict[str, Any]
+    draws: random.Random
 
     @property
     def document(self) -> dict[str, Any]:
@@ -52,22 +104,37 @@ class Fault:
 
 
 class Faults:
-    """The rules that were injected and haven't been used up."""
+    """The rules that hold and haven't been used up.
 
-    def __init__(self) -> None:
-        self._rules: list[Fault] = []
+    :param initial: those that hold from the start, as JSON.
+    :param random_seed: on which all that is drawn depends.
+    :raises FaultError: if one of them makes no sense.
+    """
+
+    def __init__(self, initial: Sequence[Any] = (), random_seed: int = 0) -> None:
+        self._initial = initial
+        self._random_seed = random_seed
+        self.reset()
 
     @property
     def documents(self) -> list[dict[str, Any]]:
         """The remaining rules as JSON, in the order in which they are tried."""
         return [rule.document for rule in self._rules]
 
+    def reset(self) -> None:
+        """Begin anew, with the initial rules."""
+        self._random = random.Random(self._random_seed)  # noqa: S311 - chance, not secrets
+        self._rules: list[Fault] = []
+        for rule in self._initial:
+            self.inject(rule)
+
     def inject(self, rule: Any) -> None:
         """Add a rule.
 
         :raises FaultError: if it makes no sense.
         """
-        self._rules.append(_parse(rule))
+        draws = random.Random(self._random.getrandbits(64))  # noqa: S311 - as above
+        self._rules.append(_parse(rule, draws))
 
     def clear(self) -> int:
         """Drop all rules, and return how many there were."""
@@ -83,52 +150,73 @@ class Faults:
             if rule.skip:
                 rule.skip -= 1
                 continue
-            rule.count -= 1
-            if not rule.count:
-                self._rules.remove(rule)
+            if rule.draws.random() >= rule.probability:
+                continue
+            if rule.count is not None:
+                rule.count -= 1
+                if not rule.count:
+                    self._rules.remove(rule)
             return rule.action
         return None
 
 
-def _parse(rule: Any) -> Fault:
+def _parse(rule: Any, draws: random.Random) -> Fault:
     if not isinstance(rule, dict):
         raise FaultError("A fault is a JSON object.")
     for key in rule:
         if key not in _KEYS:
             raise FaultError(f"'{key}' is not a key of a fault; these are: {', '.join(_KEYS)}.")
     main = [key for key in _MAIN_KEYS if key in rule]
-    if len(main) > 1 or not (main or "delay" in rule):
-        raise FaultError(f"A fault has a 'delay', or one of {', '.join(_MAIN_KEYS)}, or the two together.")
+    if len(main) > 1 or not (main or "delay" in rule or "lag" in rule):
+        raise FaultError(f"A fault has 'delay', 'lag' or both, alone or with one of {', '.join(_MAIN_KEYS)}.")
     if "status" not in rule and ("headers" in rule or "body" in rule):
         raise FaultError("'headers' and 'body' belong to 'status', or into 'replace'.")
-    _check_number(rule, "count", int, 1)
-    _check_number(rule, "skip", int, 0)
-    _check_number(rule, "truncate", int, 0)
-    _check_number(rule, "delay", (int, float), 0)
+    _check_numbers(rule)
     if rule.get("close", "before") not in ("before", "after"):
         raise FaultError("'close' must be 'before' or 'after'.")
     _check_answer(rule)
     _check_replace(rule.get("replace", {}))
-    method = rule.get("method")
-    if not isinstance(method, str | None):
-        raise FaultError("'method' must be a string.")
     try:
         path = re.compile(rule.get("path", ""))
     except (re.error, TypeError) as error:
         raise FaultError(f"'path' must be a regular expression: {error}.") from None
-    action = {key: value for key, value in rule.items() if key not in ("count", "skip")}
-    return Fault(method, path, rule.get("count", 1), rule.get("skip", 0), action)
+    return Fault(
+        _method(rule),
+        path,
+        rule.get("skip", 0),
+        rule.get("probability", 1),
+        rule.get("count", None if "probability" in rule else 1),
+        {key: value for key, value in rule.items() if key not in ("count", "skip")},
+        draws,
+    )
 
 
-def _check_number(rule: dict[str, Any], key: str, kind: Any, least: int) -> None:
-    value = rule.get(key, least)
-    if isinstance(value, bool) or not isinstance(value, kind) or value < least:
-        raise FaultError(f"'{key}' must be a number, {least} or more.")
+def _method(rule: dict[str, Any]) -> str | None:
+    method = rule.get("method")
+    if not isinstance(method, str | None):
+        raise FaultError("'method' must be a string.")
+    if "lag" not in rule:
+        return method
+    if method not in (None, "GET") or "status" in rule or rule.get("close") == "before":
+        raise FaultError("'lag' is for a GET that is handled.")
+    return "GET"
+
+
+def _check_numbers(rule: dict[str, Any]) -> None:
+    for key, (kind, least, most) in _NUMBERS.items():
+        value = rule.get(key, least)
+        if key == "count" and value is None:
+            continue
+        if isinstance(value, bool) or not isinstance(value, kind) or not least <= value <= most:
+            limits = f"{least} or more" if most == _MOST else f"from {least} to {most}"
+            raise FaultError(f"'{key}' must be a number, {limits}.")
 
 
 def _check_replace(parts: Any) -> None:
-    if not isinstance(parts, dict) or not set(parts) <= {"status", "headers", "body"}:
-        raise FaultError("'replace' is an object with 'status', 'headers' or 'body'.")
+    if not isinstance(parts, dict) or not set(parts) <= {"status", "headers", "body", "json"}:
+        raise FaultError("'replace' is an object with 'status', 'headers', and 'body' or 'json'.")
+    if not isinstance(parts.get("json", {}), dict) or {"body", "json"} <= set(parts):
+        raise FaultError("'json' must be an object, and is there instead of 'body'.")
     _check_answer(parts)
 
 
@@ -139,5 +227,10 @@ def _check_answer(parts: dict[str, Any]) -> None:
     headers = parts.get("headers", {})
     if not isinstance(headers, dict) or not all(isinstance(value, str | None) for value in headers.values()):
         raise FaultError("'headers' must be an object of strings, or null.")
+    for name, value in headers.items():
+        if not _HEADER_NAME.fullmatch(name) or not _HEADER_VALUE.fullmatch(value or ""):
+            raise FaultError(f"'{name}' can't be a header with that name and value.")
+        if name.lower() in ("content-length", "transfer-encoding"):
+            raise FaultError(f"'{name}' follows from the body; 'truncate' breaks it off.")
     if not isinstance(parts.get("body", ""), str):
         raise FaultError("'body' must be a string.")

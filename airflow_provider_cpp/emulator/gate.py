@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import time
+from email.utils import formatdate
 from typing import TYPE_CHECKING, Any
 
+from starlette.requests import Request
 from starlette.responses import Response
 
 from airflow_provider_cpp.emulator.documents import timestamp
@@ -24,15 +27,22 @@ class Gate:
     """An ASGI application around the emulator's own.
 
     :param report: called with every request that was answered.
+    :param clock_offset: seconds by which the date of answers is off.
     """
 
     def __init__(
-        self, app: ASGIApp, journal: Journal, faults: Faults, report: Callable[[Entry], None]
+        self,
+        app: ASGIApp,
+        journal: Journal,
+        faults: Faults,
+        report: Callable[[Entry], None],
+        clock_offset: float,
     ) -> None:
         self._app = app
         self._journal = journal
         self._faults = faults
         self._report = report
+        self._clock_offset = clock_offset
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request; those that control the emulator pass untouched."""
@@ -53,6 +63,7 @@ class Gate:
             return
         action = entry.fault = self._faults.take(entry.method, entry.path)
         action = action or {}
+        scope["state"]["lag"] = action.get("lag", 0)
         try:
             await asyncio.sleep(action.get("delay", 0))
             answer = await self._answer(scope, body, action)
@@ -78,8 +89,12 @@ class Gate:
         if action.get("close") == "before":
             return None
         if "status" in action:
-            return _changed(Response(status_code=200), action)
-        return _changed(await _handled(self._app, scope, body), action.get("replace", {}))
+            answer, parts = Response(), action
+        else:
+            answer, parts = await _handled(self._app, scope, body), action.get("replace", {})
+        answer.headers["Date"] = formatdate(time.time() + self._clock_offset, usegmt=True)
+        _change(answer, parts, Request(scope))
+        return answer
 
 
 async def _handled(app: ASGIApp, scope: Scope, body: bytes) -> Response:
@@ -102,18 +117,40 @@ async def _handled(app: ASGIApp, scope: Scope, body: bytes) -> Response:
     return answer
 
 
-def _changed(answer: Response, parts: dict[str, Any]) -> Response:
-    """Return an answer with some parts replaced."""
+def _change(answer: Response, parts: dict[str, Any], request: Request) -> None:
+    """Replace some parts of an answer."""
     answer.status_code = parts.get("status", answer.status_code)
     if "body" in parts:
         answer.body = parts["body"].encode()
-        answer.headers["content-length"] = str(len(answer.body))
+    elif "json" in parts:
+        answer.body = _merged(bytes(answer.body), parts["json"])
+    if answer.status_code in (204, 304):
+        answer.body = b""  # by HTTP, these have none
+        del answer.headers["Content-Length"]
+    else:
+        answer.headers["Content-Length"] = str(len(answer.body))
+    host = f"{request.url.scheme}://{request.url.netloc}"
+    location = answer.headers.get("Location")
     for name, value in parts.get("headers", {}).items():
-        if value is not None:
-            answer.headers[name] = value
-        elif name in answer.headers:
+        if value is None or (location is None and "{location}" in value):
             del answer.headers[name]
-    return answer
+        else:
+            answer.headers[name] = value.replace("{host}", host).replace("{location}", location or "")
+
+
+def _merged(body: bytes, members: dict[str, Any]) -> bytes:
+    """Return a JSON body with members of its object, or of each object in its array, replaced."""
+    try:
+        document = json.loads(body)
+    except ValueError:
+        return body
+    for one in document if isinstance(document, list) else [document]:
+        if isinstance(one, dict):
+            one.update(members)
+            for name, value in members.items():
+                if value is None:
+                    del one[name]
+    return json.dumps(document).encode()
 
 
 def _start(answer: Response) -> Message:

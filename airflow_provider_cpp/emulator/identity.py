@@ -9,7 +9,7 @@ from __future__ import annotations
 import secrets
 import time
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl
@@ -36,17 +36,20 @@ _FEDERATED_AUDIENCE = "api://AzureADTokenExchange"
 @dataclass(frozen=True)
 class _Issued:
     principal: Principal
+    accepted_until: float
     expires: float
 
 
 class Tokens:
     """The access tokens issued since the start.
 
-    :param lifetime: of each, in seconds.
+    :param lifetime: of each, in seconds, as it is announced.
+    :param valid: for how many seconds they are accepted, if for less.
     """
 
-    def __init__(self, lifetime: int) -> None:
+    def __init__(self, lifetime: int, valid: float | None = None) -> None:
         self.lifetime = lifetime
+        self._valid = lifetime if valid is None else min(valid, lifetime)
         self._issued: dict[str, _Issued] = {}
 
     def issue(self, principal: Principal) -> str:
@@ -54,18 +57,24 @@ class Tokens:
         now = time.time()
         self._issued = {token: issued for token, issued in self._issued.items() if issued.expires > now}
         token = secrets.token_urlsafe(48)
-        self._issued[token] = _Issued(principal, now + self.lifetime)
+        self._issued[token] = _Issued(principal, now + self._valid, now + self.lifetime)
         return token
 
     def principal(self, token: str) -> Principal | None:
         """Return whose token it is; None when it is unknown, expired or revoked."""
         issued = self._issued.get(token)
-        return issued.principal if issued is not None and issued.expires > time.time() else None
+        return issued.principal if issued is not None and issued.accepted_until > time.time() else None
+
+    def cut_short(self, token: str) -> bool:
+        """Return whether a token is refused although it was announced to live longer."""
+        issued = self._issued.get(token)
+        return issued is not None and issued.accepted_until <= time.time() < issued.expires
 
     def revoke_all(self) -> int:
         """Refuse from now on every token issued so far; return how many those are."""
-        count = len(self._issued)
-        self._issued.clear()
+        now = time.time()
+        count = sum(issued.accepted_until > now for issued in self._issued.values())
+        self._issued = {token: replace(issued, accepted_until=0) for token, issued in self._issued.items()}
         return count
 
 
@@ -81,11 +90,15 @@ class TokenError(Exception):
 
 
 class Identity:
-    """The identity service of the seed's principals."""
+    """The identity service of the seed's principals.
 
-    def __init__(self, principals: tuple[Principal, ...], tokens: Tokens) -> None:
+    :param clock_offset: seconds by which the times that clients are told are off.
+    """
+
+    def __init__(self, principals: tuple[Principal, ...], tokens: Tokens, clock_offset: float = 0) -> None:
         self.principals = principals
         self._tokens = tokens
+        self._clock_offset = clock_offset
 
     @property
     def routes(self) -> list[Route]:
@@ -97,6 +110,29 @@ class Identity:
             Route("/{tenant}/oauth2/token", self._token, methods=["POST"]),
             Route("/{tenant}/oauth2/v2.0/token", self._token_v2, methods=["POST"]),
         ]
+
+    @property
+    def _now(self) -> float:
+        """The time that clients are told."""
+        return time.time() + self._clock_offset
+
+    async def error(self, _: Request, error: Exception) -> JSONResponse:
+        """Answer a `TokenError` as Entra does."""
+        assert isinstance(error, TokenError)  # noqa: S101 - Starlette's signature is wider than its behaviour
+        trace, correlation = str(uuid.uuid4()), str(uuid.uuid4())
+        at = f"{datetime.fromtimestamp(self._now, UTC):%Y-%m-%d %H:%M:%SZ}"
+        return JSONResponse(
+            {
+                "error": error.error,
+                "error_description": f"AADSTS{error.number}: {error.message} Trace ID: {trace} "
+                f"Correlation ID: {correlation} Timestamp: {at}",
+                "error_codes": [error.number],
+                "timestamp": at,
+                "trace_id": trace,
+                "correlation_id": correlation,
+            },
+            status_code=error.status,
+        )
 
     async def _discovery(self, request: Request) -> JSONResponse:
         return self._configuration(request, "")
@@ -125,7 +161,7 @@ class Identity:
         if form["resource"] != RESOURCE:
             raise _unknown_resource(form["resource"])
         lifetime = self._tokens.lifetime
-        now = int(time.time())
+        now = int(self._now)
         return JSONResponse(
             {
                 "token_type": "Bearer",
@@ -178,7 +214,7 @@ class Identity:
             {
                 "access_token": self._tokens.issue(principal),
                 "client_id": principal.client_id,
-                "expires_on": str(int(time.time()) + self._tokens.lifetime),
+                "expires_on": str(int(self._now) + self._tokens.lifetime),
                 "resource": RESOURCE,
                 "token_type": "Bearer",
             }
@@ -310,25 +346,6 @@ def _required(form: Mapping[str, str], name: str) -> None:
 def _tenant_url(request: Request) -> str:
     """Return the tenant's base address by the name under which the client knows the emulator."""
     return f"{request.url.scheme}://{request.url.netloc}/{request.path_params['tenant']}"
-
-
-async def token_error(_: Request, error: Exception) -> JSONResponse:
-    """Answer a `TokenError` as Entra does."""
-    assert isinstance(error, TokenError)  # noqa: S101 - Starlette's signature is wider than its behaviour
-    trace, correlation = str(uuid.uuid4()), str(uuid.uuid4())
-    at = f"{datetime.now(UTC):%Y-%m-%d %H:%M:%SZ}"
-    return JSONResponse(
-        {
-            "error": error.error,
-            "error_description": f"AADSTS{error.number}: {error.message} Trace ID: {trace} "
-            f"Correlation ID: {correlation} Timestamp: {at}",
-            "error_codes": [error.number],
-            "timestamp": at,
-            "trace_id": trace,
-            "correlation_id": correlation,
-        },
-        status_code=error.status,
-    )
 
 
 def _managed_identity_refusal(status: int, message: str) -> JSONResponse:

@@ -28,7 +28,8 @@ class Entry:
     :param client_id: of the principal that asked, None while it is not known.
     :param status: that was answered, None when the connection was closed without an answer.
     :param effect: whether the service's data changed.
-    :param fault: the injected fault that was applied, as it was posted.
+    :param fault: the rule that was applied, without its counts; with ``"token": "refused"``, or just that,
+        when the token was refused before its announced end.
     """
 
     sequence: int

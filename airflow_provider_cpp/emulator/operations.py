@@ -130,6 +130,15 @@ def steps_of(kind: Kind, offer_type_id: str) -> list[str]:
     return steps
 
 
+def as_of(operation: Operation, then: float) -> Operation:
+    """Return an operation as it was at a time after its start, without what was asked of it later."""
+    if operation.signed_off is not None and operation.signed_off > then:
+        operation = replace(operation, signed_off=None)
+    if operation.cancel_requested is not None and operation.cancel_requested > then:
+        operation = replace(operation, cancel_requested=None, canceled=None)
+    return operation
+
+
 def progress(operation: Operation, now: float) -> Progress:
     """Compute where an operation stands at a time."""
     seen = now if operation.cancel_requested is None else min(now, operation.cancel_requested)

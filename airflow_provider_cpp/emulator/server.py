@@ -17,6 +17,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from airflow_provider_cpp.emulator import seed as seeds
 from airflow_provider_cpp.emulator import store, tls
 from airflow_provider_cpp.emulator.app import create_app
+from airflow_provider_cpp.emulator.faults import FaultError, Faults
 from airflow_provider_cpp.emulator.identity import Identity, Tokens
 from airflow_provider_cpp.emulator.journal import Entry, Journal
 from airflow_provider_cpp.emulator.service import Service
@@ -37,13 +38,15 @@ def run(options: Namespace) -> None:
 
     :param options: of the command line.
     :raises SeedError: for a seed that can't be used.
+    :raises FaultError: for a file of faults that can't.
     :raises StoreError: for a state file that can't.
     :raises OSError: for an address or a file that can't.
     """
     stored = store.read(options.state) if options.state else None
     document = stored["seed"] if stored else _seed_document(options.seed)
     seed = seeds.parse(document)
-    service = Service(time.time, options.time_scale)
+    faults = _faults(options.faults, options.random_seed)
+    service = Service(time.time, options.time_scale, options.clock_offset)
 
     def save() -> None:
         if options.state:
@@ -57,13 +60,15 @@ def run(options: Namespace) -> None:
         service.load(stored["service"])
     else:
         reset()
-    tokens = Tokens(options.token_lifetime)
+    tokens = Tokens(options.token_lifetime, options.token_valid)
     journal_file = options.state and options.state.with_name(f"{options.state.name}.requests")
     app = create_app(
         service,
-        Identity(seed.principals, tokens),
+        Identity(seed.principals, tokens, options.clock_offset),
         tokens,
         Journal(journal_file),
+        faults,
+        clock_offset=options.clock_offset,
         save=save,
         reset=reset,
         report=_print_entry if options.verbose else lambda _: None,
@@ -90,6 +95,8 @@ def run(options: Namespace) -> None:
             log_config=None,
             access_log=False,
             server_header=False,
+            # The gate adds it.
+            date_header=False,
             # Longer than clients keep a connection between two polls, for none to meet its end by chance.
             timeout_keep_alive=120,
             timeout_graceful_shutdown=1,
@@ -133,6 +140,21 @@ def _seed_document(file: Path | None) -> Any:
         return json.loads(file.read_text(encoding="utf-8"))
     except ValueError as error:
         raise seeds.SeedError(f"seed: {file} is not JSON: {error}") from None
+
+
+def _faults(file: Path | None, random_seed: int) -> Faults:
+    if file is None:
+        return Faults((), random_seed)
+    try:
+        rules = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise FaultError(f"faults: {file} is not JSON: {error}") from None
+    if not isinstance(rules, list):
+        raise FaultError(f"faults: {file} is not an array.")
+    try:
+        return Faults(rules, random_seed)
+    except FaultError as error:
+        raise FaultError(f"faults: {file}: {error}") from None
 
 
 def _tls_directory(options: Namespace, cleanup: ExitStack) -> Path:

@@ -49,7 +49,7 @@ from __future__ import annotations
 import hashlib
 import json
 import uuid
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_cpp.emulator import operations
@@ -129,11 +129,14 @@ class Service:
 
     :param clock: seconds since the epoch.
     :param time_scale: by how much steps run faster than at the real service.
+    :param clock_offset: seconds by which the times that clients are told are off.
     """
 
-    def __init__(self, clock: Callable[[], float], time_scale: float = 1) -> None:
+    def __init__(self, clock: Callable[[], float], time_scale: float = 1, clock_offset: float = 0) -> None:
         self._clock = clock
         self._time_scale = time_scale
+        self._clock_offset = clock_offset
+        self._planted_at = 0.0
         self.publishers: dict[str, str] = {}
         self._offers: dict[tuple[str, str], Offer] = {}
 
@@ -141,6 +144,10 @@ class Service:
     def now(self) -> float:
         """The service's time, in seconds since the epoch."""
         return self._clock()
+
+    def told(self, at: float) -> float:
+        """Return a time as clients are told it."""
+        return at + self._clock_offset
 
     # -- where the data comes from and goes to
 
@@ -152,13 +159,19 @@ class Service:
             for publisher in seed.publishers
             for offer in publisher.offers
         }
+        self._planted_at = self.now
 
     def dump(self) -> dict[str, Any]:
         """Return everything as JSON, for `load`."""
-        return {"publishers": self.publishers, "offers": [asdict(offer) for offer in self._offers.values()]}
+        return {
+            "planted": self._planted_at,
+            "publishers": self.publishers,
+            "offers": [asdict(offer) for offer in self._offers.values()],
+        }
 
     def load(self, data: dict[str, Any]) -> None:
         """Replace everything by what `dump` returned."""
+        self._planted_at = data.get("planted", 0.0)  # older files lack it
         self.publishers = data["publishers"]
         self._offers = {}
         for item in data["offers"]:
@@ -169,6 +182,19 @@ class Service:
             self._offers[offer.publisher_id, offer.id] = offer
 
     # -- reading
+
+    def lagging(self, seconds: float) -> Service:
+        """Return the service as it stood so long ago, though not before its seed; to be read only.
+
+        What is in an offer's draft is as it is now.
+
+        :param seconds: of the real service.
+        """
+        then = max(self.now - seconds / self._time_scale, self._planted_at)
+        past = Service(lambda: then, self._time_scale, self._clock_offset)
+        past.publishers = self.publishers
+        past._offers = {key: _as_of(offer, then) for key, offer in self._offers.items()}
+        return past
 
     def check_publisher(self, publisher_id: str, allowed: Collection[str]) -> None:
         """Refuse an unknown publisher (404) and one of which the caller isn't a user (403)."""
@@ -459,6 +485,17 @@ class Service:
                     f"'{state.current_step.id}'{canceling}."
                 )
                 raise ServiceError(409, "Conflict", message)
+
+
+def _as_of(offer: Offer, then: float) -> Offer:
+    """Return an offer with its operations, and the version that these raise, as they were at a time."""
+    begun = [one for one in offer.operations if one.started <= then]
+    later = offer.operations[len(begun) :]
+    return replace(
+        offer,
+        version=offer.version - sum(one.kind == "publish" for one in later),
+        operations=[operations.as_of(one, then) for one in begun],
+    )
 
 
 def _bad_request(message: str) -> ServiceError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+import re
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import asdict
@@ -18,6 +19,7 @@ from airflow.providers.common.compat.sdk import (
     determine_kwargs,
 )
 
+from airflow_provider_cpp import api
 from airflow_provider_cpp.api import (
     CloudPartnerError,
     ConflictError,
@@ -191,15 +193,15 @@ class PublishOperator(_OperationOperator):
     :param cloud_partner_conn_id: id of the connection (templated)
     :param notification_emails: whom the service tells; ignored for migrated offers (templated)
     :param if_running: `adopt` a publish of this draft that already runs, or `fail`
-    :param if_published: what to do when the preview has the draft's definition already: `skip` the task,
-        `succeed` and return None, or `submit` without looking
+    :param if_published: what to do when the preview has the draft's definition already, and no publish runs
+        that could be adopted: `skip` the task, `succeed` and return None, or `submit` without looking
     :param wait_for_completion: wait, in the same task, until the preview is ready
     :param deferrable: wait in the triggerer; otherwise in the worker
     :param poke_interval: the shortest time between two polls, in seconds or as a timedelta
     :param max_wait: the longest time between two polls, in seconds or as a timedelta
     :param timeout: when to give up the wait, in seconds or as a timedelta
-    :param cancel_on_kill: cancel the operation when a user fails or clears the waiting task (deferred:
-        Airflow 3.3 and later), or when its `execution_timeout` runs out
+    :param cancel_on_kill: cancel the operation, an adopted one too, when a user fails or clears the waiting
+        task (deferred: Airflow 3.3 and later), or when its `execution_timeout` runs out
     :raises ValueError: an id, an address or the connection can't be used; nothing was sent
     :raises ConflictError: a go-live runs, or a publish of something else, or with `if_running="fail"` any
     :raises ValidationError: the offer failed validation
@@ -230,6 +232,9 @@ class PublishOperator(_OperationOperator):
     def _begin(self, hook: CloudPartnerHook, publisher_id: str, context: Context) -> str | None:
         from airflow_provider_cpp.asking import OfferOperations
         from airflow_provider_cpp.starting import PUBLISH, Start
+
+        # Refuses a bad address, before anything is sent.
+        api.publish(publisher_id, self.offer_id, notification_emails=self.notification_emails)
 
         def read(**where: Any) -> Offer | None:
             try:
@@ -289,8 +294,8 @@ class GoLiveOperator(_OperationOperator):
     :param poke_interval: the shortest time between two polls, in seconds or as a timedelta
     :param max_wait: the longest time between two polls, in seconds or as a timedelta
     :param timeout: when to give up the wait, in seconds or as a timedelta
-    :param cancel_on_kill: cancel the operation when a user fails or clears the waiting task (deferred:
-        Airflow 3.3 and later), or when its `execution_timeout` runs out
+    :param cancel_on_kill: cancel the operation, an adopted one too, when a user fails or clears the waiting
+        task (deferred: Airflow 3.3 and later), or when its `execution_timeout` runs out
     :raises ValueError: an id or the connection can't be used; nothing was sent
     :raises ConflictError: a publish runs, or with `if_running="fail"` a go-live; or another `version` is in
         preview
@@ -326,31 +331,39 @@ class GoLiveOperator(_OperationOperator):
             except NotFoundError:  # nothing was ever put there
                 return None
 
-        def is_live() -> bool:
-            preview = version_in("preview")
-            return preview is not None and preview == version_in("production")
+        version = _version(self.version)
 
-        if self.version is not None:
-            found = patiently(lambda: version_in("preview"))
-            if str(found) != str(self.version):
+        what = "the preview's version" if version is None else f"version {version}"
+
+        def is_live() -> bool:
+            wanted = version_in("preview") if version is None else version
+            return wanted is not None and wanted == version_in("production")
+
+        def check() -> None:
+            if version is None:
+                return
+            preview = patiently(lambda: hook.get_offer(self.offer_id, publisher_id, slot="preview"))
+            if preview.version != version:
                 raise ConflictError(
-                    f"No go-live of {self.subject} was sent: version {self.version} was to go live, but "
-                    f"version {found} is in preview. Somebody published the offer since: look at the "
+                    f"No go-live of {self.subject} was sent: version {version} was to go live, but version "
+                    f"{preview.version} is in preview. Somebody published the offer since: look at the "
                     "preview again."
                 )
+
         start = Start(
             OfferOperations(hook, publisher_id, self.offer_id),
             verb=GO_LIVE,
             request=lambda: hook.go_live(self.offer_id, publisher_id),
             is_mine=lambda submission: submission.is_go_live,
             is_achieved=is_live,
+            check=check,
         )
         return self._start(
             start,
             context,
             if_running=self.if_running,
             if_done=self.if_live,
-            done="production has the preview's version already.",
+            done=f"production has {what} already.",
         )
 
 
@@ -401,6 +414,8 @@ class CancelOperator(_OperationOperator):
         from airflow_provider_cpp.asking import OfferOperations
         from airflow_provider_cpp.canceling import cancel
 
+        # Refuses a bad address, before anything is sent.
+        api.cancel(publisher_id, self.offer_id, notification_emails=self.notification_emails)
         location = cancel(
             OfferOperations(hook, publisher_id, self.offer_id),
             lambda: hook.cancel(self.offer_id, publisher_id, notification_emails=self.notification_emails),
@@ -439,10 +454,8 @@ class GetOfferOperator(_OfferOperator):
         """Read the offer."""
         from airflow_provider_cpp.asking import patiently
 
+        version = _version(self.version)
         hook, publisher_id = self._open()
-        # A template's value is text.
-        text = isinstance(self.version, str) and self.version.isascii() and self.version.isdigit()
-        version: Any = int(self.version) if text else self.version  # type: ignore[arg-type]
         offer = patiently(
             lambda: hook.get_offer(self.offer_id, publisher_id, slot=self.slot, version=version)
         )
@@ -497,6 +510,8 @@ class UpdateOfferOperator(_OfferOperator):
         def read() -> Offer:
             return patiently(lambda: hook.get_offer(self.offer_id, publisher_id))
 
+        if not self.if_match:
+            raise ValueError(f"{self.subject}: if_match must be 'etag', '*' or an ETag; it is empty")
         offer = read()
         wanted = self._change(offer.raw, context)
         changed = wanted != offer.raw
@@ -509,7 +524,7 @@ class UpdateOfferOperator(_OfferOperator):
                     f"{self.subject}: nothing was written, since the service sent no ETag with the offer, "
                     "and without it somebody else's change could be lost. if_match='*' overwrites."
                 )
-            offer = self._write(hook, publisher_id, wanted, if_match, read)
+            offer = self._write(hook, publisher_id, offer, wanted, if_match, read)
             self.log.info("%s: the offer was changed.", self.subject)
         return {"changed": changed, "version": offer.version, "etag": offer.etag}
 
@@ -517,6 +532,7 @@ class UpdateOfferOperator(_OfferOperator):
         self,
         hook: CloudPartnerHook,
         publisher_id: str,
+        before: Offer,
         wanted: dict[str, Any],
         if_match: str,
         read: Callable[[], Offer],
@@ -538,10 +554,11 @@ class UpdateOfferOperator(_OfferOperator):
                 ):
                     raise
                 self.log.warning("%s: looking whether the offer was written. %s", self.subject, error)
-                offer = read()
-                if offer.definition == wanted.get("definition"):
-                    return offer
-                if in_doubt or (if_match not in ("*", offer.etag)):
+                found = read()
+                is_touched = before.etag is None or found.etag != before.etag
+                if is_touched and _is_shown(found.definition, wanted["definition"]):
+                    return found
+                if in_doubt or (is_touched and if_match != "*"):
                     raise
                 in_doubt = True
 
@@ -549,33 +566,50 @@ class UpdateOfferOperator(_OfferOperator):
         """Return the changed offer; the given one is left as it is."""
         change: Any = self._function or self.definition
         if isinstance(change, Mapping):
-            return _merged(offer, change if "definition" in change else {"definition": change})
-        if isinstance(change, str):
-            change = _imported(change)
-        if not callable(change):
-            raise ValueError(
-                "definition must be a dict, a function, or a function's dotted path, not "
-                f"{type(change).__name__}"
-            )
-        wanted = copy.deepcopy(offer)
-        returned = change(wanted, **determine_kwargs(change, (wanted,), context))
-        wanted = wanted if returned is None else returned
+            wanted = _merged(offer, change if "definition" in change else {"definition": change})
+        else:
+            if isinstance(change, str):
+                change = _imported(change)
+            if not callable(change):
+                raise ValueError(
+                    "definition must be a dict, a function, or a function's dotted path, not "
+                    f"{type(change).__name__}"
+                )
+            wanted = copy.deepcopy(offer)
+            returned = change(wanted, **determine_kwargs(change, (wanted,), context))
+            wanted = wanted if returned is None else returned
         if not isinstance(wanted, dict) or not isinstance(wanted.get("definition"), dict):
+            # No value is shown, since there may be secrets in it.
+            left = (
+                f"keys {', '.join(map(str, wanted))}" if isinstance(wanted, dict) else type(wanted).__name__
+            )
             raise ValueError(
-                f"{self.subject}: nothing was written, since the function given as definition returned no "
-                f"offer but {wanted!r:.200}. It gets the whole offer, and returns it or changes it in place."
+                f"{self.subject}: nothing was written, since the change returned no offer with a definition "
+                f"({left}). A function gets the whole offer, and returns it or changes it in place."
             )
         return wanted
 
 
 def _imported(dotted_path: str) -> Any:
+    if not re.fullmatch(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+", dotted_path):
+        # It is not shown, since it may be a definition with secrets in it.
+        raise ValueError("definition is text that is no dotted path of a function")
     module, _, name = dotted_path.rpartition(".")
     try:
         return getattr(import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
+    except (ImportError, AttributeError) as error:
         raise ValueError(
             f"definition names no function: {dotted_path!r} can't be imported: {error}"
         ) from error
+
+
+def _is_shown(shown: Any, written: Any) -> bool:
+    """Whether what the service shows is what was written, but for secret values, which it doesn't show."""
+    if isinstance(shown, dict) and isinstance(written, dict):
+        return all(key in written and _is_shown(value, written[key]) for key, value in shown.items())
+    if isinstance(shown, list) and isinstance(written, list):
+        return len(shown) == len(written) and all(map(_is_shown, shown, written))
+    return bool(shown == written)
 
 
 def _merged(target: Any, patch: Any) -> Any:
@@ -588,9 +622,26 @@ def _merged(target: Any, patch: Any) -> Any:
     }
 
 
+def _version(value: Any) -> int | None:
+    """Return a version's number, which is text when it comes from a template.
+
+    :raises ValueError: it is none
+    """
+    if value is None or (isinstance(value, int) and not isinstance(value, bool) and value > 0):
+        return value
+    if isinstance(value, str) and value.isascii() and value.isdigit() and int(value) > 0:
+        return int(value)
+    raise ValueError(f"version must be a whole number from 1, not {value!r}")
+
+
 def _began(dag_run: Any) -> datetime | None:
-    """Return when a Dag run began: clearing it sets its `start_date` anew, but not what comes first."""
-    for name in ("run_after", "data_interval_end", "start_date"):
+    """Return when a Dag run began.
+
+    Clearing sets its `start_date` anew, but not when it was due. That is long before a backfill began.
+    """
+    is_cleared = getattr(dag_run, "clear_number", None) != 0
+    due = ("run_after", "data_interval_end") if is_cleared else ()
+    for name in (*due, "start_date", "run_after"):
         if isinstance(moment := getattr(dag_run, name, None), datetime):
             return moment
     return None

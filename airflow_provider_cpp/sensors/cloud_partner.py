@@ -256,6 +256,13 @@ class OfferStatusSensor(_WaitSensor):
         """`publisher/offer`."""
         return "/".join(str(part) for part in (self.publisher_id, self.offer_id) if part)
 
+    def execute_complete(self, context: Context, event: Any) -> dict[str, Any]:
+        """Return what the wait ended with, or raise it."""
+        if self.publisher_id is None and isinstance(event, dict):
+            # For the name in the grid: the connection's publisher is not known in this process.
+            self.publisher_id = event.get("publisher_id")
+        return super().execute_complete(context, event)
+
     def _make_trigger(self, started_at: float | None = None) -> OfferStatusTrigger:
         self.publisher_id = self._get_hook().settings.publisher(self.publisher_id)
         segment(self.publisher_id, "publisher_id")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -32,12 +33,13 @@ def test_publishers_and_offers_are_listed(client: Client) -> None:
         "contoso-database",
         "contoso-classic",
         "contoso-next",
+        "contoso-web",
     ]
     assert [one["pcMigrationStatus"] for one in offers].count("none") == 1
     assert {one["publisherId"] for one in offers} == {"contoso"}
 
 
-@pytest.mark.parametrize(("offer_type", "count"), [("microsoft-azure-virtualmachines", 4), ("other", 0)])
+@pytest.mark.parametrize(("offer_type", "count"), [("microsoft-azure-virtualmachines", 5), ("other", 0)])
 def test_offers_are_filtered_by_type(client: Client, offer_type: str, count: int) -> None:
     answer = client.api(
         "GET", "publishers/contoso/offers", params={"$filter": f"offerTypeId eq '{offer_type}'"}
@@ -114,7 +116,9 @@ def test_put_creates_then_modifies_under_an_etag(client: Client) -> None:
 
 
 def test_a_body_that_is_not_json_is_refused(client: Client) -> None:
-    error(client.offer("PUT", "fresh", data="<html>"), 400)
+    for nothing in ("<html>", "", '{"definition": {"a": NaN}}', '{"definition": {"a": "\\ud800"}}'):
+        error(client.offer("PUT", "contoso-next", data=nothing, headers={"If-Match": "*"}), 400)
+    assert client.offer("GET", "contoso-next").status_code == 200
     error(client.offer("POST", "contoso-next/publish"), 400)
 
 
@@ -179,6 +183,58 @@ def test_operations_are_filtered_by_their_state(client: Client, path: str, name:
     assert found("running") == ["goLive"]
     assert found("Completed") == ["publish"]
     assert found("unheard-of") == []
+    assert found("") == ["goLive", "publish"]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("GET", "publishers", 200),
+        ("GET", "publishers/contoso/offers", 200),
+        ("GET", "publishers/contoso/offers/contoso-linux", 200),
+        ("GET", "publishers/contoso/offers/contoso-linux/versions/2", 200),
+        ("GET", "publishers/contoso/offers/contoso-linux/slot/preview", 200),
+        ("GET", "publishers/contoso/offers/contoso-linux/status", 200),
+        ("GET", "operations/contoso$contoso-classic$2$preview", 200),
+        ("POST", "publishers/contoso/offers/contoso-next/publish", 202),
+        ("POST", "publishers/contoso/offers/contoso-linux/golive", 202),
+        ("POST", "publishers/contoso/offers/contoso-web/cancel", 202),
+        ("PUT", "publishers/contoso/offers/contoso-next", 200),
+    ],
+)
+def test_a_slash_at_the_end_changes_nothing(
+    emulator: Emulator, client: Client, method: str, path: str, status: int
+) -> None:
+    body: dict[str, Any] = {**EMAILS, "definition": {}}
+    answers = []
+    for slash in ("", "/"):
+        emulator.reset()
+        content = {} if method == "GET" else {"json": body, "headers": {"If-Match": "*"}}
+        answers.append(client.api(method, path + slash, **content))
+    assert [one.status_code for one in answers] == [status] * 2
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "headers", "once", "else_"),
+    [
+        ("PUT", "fresh", {}, 201, 400),
+        ("PUT", "contoso-next", {"If-Match": "?"}, 200, 412),
+        ("POST", "contoso-next/publish", {}, 202, 409),
+        ("POST", "contoso-linux/golive", {}, 202, 409),
+    ],
+)
+def test_of_many_at_once_one_succeeds(
+    client: Client, method: str, path: str, headers: dict[str, str], once: int, else_: int
+) -> None:
+    if headers:
+        headers = {"If-Match": client.offer("GET", path).headers["ETag"]}
+
+    def send(number: int) -> int:
+        body = {**EMAILS, "offerTypeId": "microsoft-azure-virtualmachines", "definition": {"n": number}}
+        return client.offer(method, path, json=body, headers=headers).status_code
+
+    with ThreadPoolExecutor(8) as threads:
+        assert sorted(threads.map(send, range(8))) == sorted([once, *[else_] * 7])
 
 
 def test_the_status_of_an_offer(client: Client) -> None:

@@ -9,6 +9,8 @@ import socket
 import stat
 import subprocess
 import sys
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +18,8 @@ import pytest
 import requests
 from emulator_client import Client
 
+from airflow_provider_cpp.emulator import server
+from airflow_provider_cpp.emulator.__main__ import main
 from dev.emulator_process import ROOT, running_emulator
 
 if TYPE_CHECKING:
@@ -163,6 +167,50 @@ def test_a_release_runs_through_when_time_is_short(tmp_path: Path) -> None:
         assert client.offer("GET", "contoso-next/slot/production").json()["version"] == 2
 
 
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [("{", "is not JSON"), ("{}", "is not an array"), ('[{"delay": 1}, {"status": 99}]', "'status' must be")],
+)
+def test_bad_faults(tmp_path: Path, text: str, problem: str) -> None:
+    faults, state = tmp_path / "faults.json", tmp_path / "state.json"
+    faults.write_text(text)
+    result = run("--port", "0", "--faults", str(faults), "--state", str(state))
+    assert (result.returncode, result.stdout, result.stderr.count("\n")) == (2, "", 1)
+    assert result.stderr.startswith(f"cloud-partner-emulator: faults: {faults}")
+    assert problem in result.stderr
+    assert not state.exists()
+    assert run("--port", "0", "--faults", str(tmp_path / "none")).returncode == 1
+
+
+def test_a_clock_that_is_off(tmp_path: Path) -> None:
+    state = ("--state", str(tmp_path / "state.json"))
+    ends = []
+    for offset in ("-86400", "7200"):
+        with (
+            running_emulator(*state, "--clock-offset", offset) as emulator,
+            Client(emulator) as client,
+        ):
+            if offset == "-86400":
+                client.offer("POST", "contoso-linux/golive")
+            answer = client.offer("GET", "contoso-linux/submissions/")
+            now = datetime.now(UTC).timestamp() + float(offset)
+            assert abs(parsedate_to_datetime(answer.headers["Date"]).timestamp() - now) < 10
+            ends.append(datetime.fromisoformat(answer.json()[0]["createdDateTime"]).timestamp())
+            document = client.offer("GET", "contoso-linux/status").json()
+            assert (document["status"], document["steps"][-1]["status"]) == ("running", "inProgress")
+            (entry,) = emulator.requests(path="/status$")[-1:]
+            assert abs(datetime.fromisoformat(entry["time"]).timestamp() - now + float(offset)) < 10
+            query = {"api-version": "2019-08-01", "resource": "https://cloudpartner.azure.com"}
+            token = client.get(
+                f"{emulator.url}/msi/token",
+                params=query,
+                headers={"X-IDENTITY-HEADER": "emulator-identity-header"},
+                timeout=10,
+            ).json()
+            assert abs(int(token["expires_on"]) - 3599 - now) < 10
+    assert ends[1] - ends[0] == pytest.approx(86400 + 7200)
+
+
 def test_a_bad_seed(tmp_path: Path) -> None:
     seed = tmp_path / "seed.json"
     seed.write_text(
@@ -198,6 +246,36 @@ def test_an_address_that_others_reach_is_warned_of() -> None:
     result = run("--host", "192.0.2.1", "--port", "0")
     assert result.stderr.startswith("WARNING: 192.0.2.1 is not a loopback address")
     assert result.returncode == 1
+    assert "control this emulator without a token" in result.stderr
+
+
+def test_a_host_that_does_not_exist() -> None:
+    result = run("--host", "nowhere.invalid", "--port", "0")
+    assert (result.returncode, result.stderr.count("\n")) == (1, 1)
+    assert "can't listen at nowhere.invalid" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("addresses", "warned"),
+    [
+        (["127.0.0.1"], False),
+        (["::1", "127.0.1.1"], False),
+        (["192.0.2.1"], True),
+        (["::1", "192.0.2.1"], True),
+    ],
+)
+def test_a_name_is_warned_of_by_its_addresses(
+    addresses: list[str],
+    warned: bool,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    found = [(None, None, None, "", (address, 0)) for address in addresses]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    monkeypatch.setattr(server, "run", lambda _: None)
+    assert main(["--host", "emulator.example"]) == 0
+    assert capsys.readouterr().err.startswith("WARNING: emulator.example is not") == warned
 
 
 def test_it_listens_at_another_loopback_address_under_its_name() -> None:
@@ -206,7 +284,19 @@ def test_it_listens_at_another_loopback_address_under_its_name() -> None:
         assert emulator.requests() == []
 
 
-@pytest.mark.parametrize("arguments", [("--time-scale", "0"), ("--time-scale", "fast"), ("--nonsense",)])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--time-scale", "0"),
+        ("--time-scale", "nan"),
+        ("--time-scale", "fast"),
+        ("--token-valid", "0"),
+        ("--clock-offset", "nan"),
+        ("--clock-offset", "1e12"),
+        ("--random-seed", "x"),
+        ("--nonsense",),
+    ],
+)
 def test_wrong_use(arguments: tuple[str, ...]) -> None:
     assert run(*arguments).returncode == 2
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 import socket
 import ssl
 import time
@@ -11,14 +13,20 @@ import pytest
 import requests
 from azure.core.exceptions import ClientAuthenticationError
 from azure.identity import ClientSecretCredential
-from emulator_client import SCOPE
+from emulator_client import SCOPE, Client
+
+from airflow_provider_cpp.emulator import faults
+from dev.emulator_process import Emulator, running_emulator
 
 if TYPE_CHECKING:
-    from emulator_client import Client
-
-    from dev.emulator_process import Emulator
+    from pathlib import Path
 
 GO_LIVE = "contoso-linux/golive"
+STATUS = "contoso-linux/status"
+RECIPES = {
+    name.strip(): json.loads(rule)
+    for name, rule in re.findall(r"^ {4}(\w.{19})(\{.*\})$", faults.__doc__ or "", re.MULTILINE)
+}
 
 
 def raw(emulator: Emulator, client: Client, path: str) -> bytes:
@@ -153,6 +161,233 @@ def test_counts_and_skips(emulator: Emulator, client: Client) -> None:
     assert emulator.faults() == [{"method": "POST", "status": 501, "count": 1, "skip": 0}]
 
 
+def statuses(client: Client, count: int) -> list[int]:
+    return [client.api("GET", "publishers").status_code for _ in range(count)]
+
+
+def test_a_share_of_the_requests_is_hit_the_same_after_a_reset(emulator: Emulator, client: Client) -> None:
+    emulator.inject(probability=0.5, status=500)
+    before = statuses(client, 20)
+    assert 4 <= before.count(500) <= 16
+    assert [rule["count"] for rule in emulator.faults()] == [None]
+    hit = [one["fault"] for one in emulator.requests()]
+    assert hit == [{"probability": 0.5, "status": 500} if one == 500 else None for one in before]
+    emulator.reset()
+    emulator.inject(probability=0.5, status=500)
+    emulator.inject(path="nothing", probability=0.5, status=500)
+    assert statuses(client, 20) == before
+
+
+def test_a_share_has_its_limits(emulator: Emulator, client: Client) -> None:
+    emulator.inject(probability=0, status=500)
+    emulator.inject(probability=1, count=2, skip=1, status=501)
+    assert statuses(client, 5) == [200, 501, 501, 200, 200]
+    emulator.clear_faults()
+    emulator.inject(status=503, count=None)
+    assert statuses(client, 3) == [503] * 3
+
+
+def test_the_share_is_as_said_and_depends_on_the_random_seed() -> None:
+    def hits(random_seed: int) -> list[bool]:
+        rules = faults.Faults([{"probability": 0.1, "delay": 0}], random_seed)
+        return [rules.take("GET", "/") is not None for _ in range(2000)]
+
+    assert 140 < sum(hits(1)) < 260
+    assert hits(1) == hits(1) != hits(2)
+
+
+def test_news_come_late(emulator: Emulator, client: Client) -> None:
+    late = {name: value for name, value in RECIPES["news come late"].items() if name != "count"}
+    before = client.offer("GET", "contoso-linux/submissions/").json()
+    operation = client.offer("GET", f"contoso-linux/operations/{before[0]['id']}").json()
+    emulator.inject(**late, count=None)
+    accepted = client.offer("POST", GO_LIVE)
+    assert accepted.status_code == 202
+    assert client.get(client.base + accepted.headers["Location"], timeout=10).status_code == 404
+    assert client.offer("GET", "contoso-linux/submissions").json() == before
+    assert client.offer("GET", f"contoso-linux/operations/{before[0]['id']}").json() == operation
+    assert client.offer("GET", STATUS).json()["status"] == "running"  # is not among those that lag
+    assert client.offer("POST", GO_LIVE).status_code == 409
+    assert [one["fault"] for one in emulator.requests(method="POST", path="golive")] == [None, None]
+    assert [one["fault"] for one in emulator.requests(path="submissions")] == [None, late]
+    emulator.clear_faults()
+    assert client.follow(accepted)["status"] == "running"
+
+
+def test_slots_and_offers_lag_too_and_only_when_read(emulator: Emulator, client: Client) -> None:
+    client.offer("POST", "contoso-web/publish", json={"metadata": {"notification-emails": ""}})
+    emulator.inject(lag=60, count=None)
+    old = client.offer("GET", "contoso-web")
+    assert (old.json()["version"], old.json()["status"]) == (3, "succeeded")
+    assert client.offer("GET", "contoso-web/versions/4").status_code == 404
+    assert client.offer("GET", "contoso-web/slot/preview").json()["version"] == 3
+    assert client.api("GET", "publishers/contoso/offers").json()[-1] == old.json()
+    stale = client.offer("PUT", "contoso-web", json=old.json(), headers={"If-Match": old.headers["ETag"]})
+    assert stale.status_code == 412
+    client.offer("POST", "contoso-classic/golive")
+    assert client.api("GET", "operations/contoso$contoso-classic$2$production").status_code == 404
+    assert emulator.offers()["contoso/contoso-web"]["version"] == 4
+
+
+def test_a_lag_with_another_fault(emulator: Emulator, client: Client) -> None:
+    client.offer("POST", GO_LIVE)
+    emulator.inject(lag=60, delay=0.1, replace={"json": {"extra": 1}})
+    document = client.offer("GET", STATUS).json()
+    assert (document["status"], document["extra"]) == ("waitingForPublisherReview", 1)
+
+
+def test_the_lag_is_of_the_real_service() -> None:
+    with running_emulator("--time-scale", "3600") as emulator, Client(emulator) as client:
+        emulator.inject(lag=5400, count=None)
+        client.offer("POST", GO_LIVE)
+        seen = []
+        deadline = time.monotonic() + 10
+        while "running" not in seen and time.monotonic() < deadline:
+            seen.append(client.offer("GET", STATUS).json()["status"])
+        assert set(seen) == {"waitingForPublisherReview", "running"}
+
+
+def test_members_of_the_answer_are_replaced(emulator: Emulator, client: Client) -> None:
+    whole = client.offer("GET", STATUS).json()
+    emulator.inject(path="/status", replace={"json": {"status": "paused", "steps": None, "more": []}})
+    document = client.offer("GET", STATUS).json()
+    del whole["steps"]
+    assert document == {**whole, "status": "paused", "more": []}
+    emulator.inject(path="submissions", replace={"json": {"submissionState": "paused"}})
+    answer = client.offer("GET", "contoso-database/submissions").json()
+    assert [one["submissionState"] for one in answer] == ["paused"] * 3
+    emulator.inject(path="golive", replace={"json": {"status": "paused"}})
+    accepted = client.offer("POST", GO_LIVE)
+    assert (accepted.status_code, accepted.content) == (202, b"")
+
+
+def test_headers_refer_to_the_location_and_the_host(emulator: Emulator, client: Client) -> None:
+    emulator.inject(path="golive", count=2, **RECIPES["older Location"])
+    accepted = client.offer("POST", GO_LIVE)
+    assert "Location" not in accepted.headers
+    url = accepted.headers["Operation-Location"]
+    assert re.match(
+        rf"{emulator.url}/api/publishers/contoso/offers/contoso-linux/operations/.*\?api-version=", url
+    )
+    assert client.get(url, timeout=10).json()["status"] == "running"
+    refused = client.offer("POST", GO_LIVE)
+    assert (refused.status_code, refused.headers.get("Operation-Location")) == (409, None)
+    emulator.inject(path="golive", **RECIPES["Location elsewhere"])
+    accepted = client.offer("POST", "contoso-classic/golive")
+    assert accepted.headers["Location"].startswith(
+        "https://evil.example/api/operations/contoso$contoso-classic$"
+    )
+    emulator.inject(status=307, headers={"Location": "{host}/api/{x}"})
+    answer = client.api("GET", "publishers", allow_redirects=False)
+    assert (answer.status_code, answer.headers["Location"]) == (307, f"{emulator.url}/api/{{x}}")
+
+
+@pytest.mark.parametrize(
+    ("name", "status", "body"),
+    [
+        ("token refused", 401, b""),
+        ("throttled", 429, b""),
+        ("one in ten", 200, None),
+        ("HTML page", 502, b"<p>"),
+        ("bare JSON string", 500, b'"Something failed."'),
+        ("empty body", 500, b""),
+        ("invalid JSON", 200, b'{"status":'),
+        ("array, not object", 200, b"[]"),
+        ("unknown status", 200, None),
+        ("member missing", 200, None),
+    ],
+)
+def test_the_recipes(emulator: Emulator, client: Client, name: str, status: int, body: bytes | None) -> None:
+    rule = RECIPES[name]
+    emulator.inject(**{**rule, "probability": 1, "count": 1} if name == "one in ten" else rule)
+    answer = client.offer("GET", STATUS)
+    assert answer.status_code == (503 if name == "one in ten" else status)
+    if body is not None:
+        assert answer.content == body
+    if name in ("unknown status", "member missing"):
+        assert answer.json().get("status") == {"unknown status": "paused"}.get(name)
+    for header, value in rule.get("headers", {}).items():
+        assert answer.headers[header] == value
+    assert client.offer("GET", STATUS).json()["status"] == "waitingForPublisherReview"
+    assert [one["fault"] is not None for one in emulator.requests()] == [True, False]
+
+
+def test_every_recipe_is_accepted(emulator: Emulator) -> None:
+    assert len(RECIPES) == 14
+    for rule in RECIPES.values():
+        emulator.inject(**rule)
+    assert len(emulator.faults()) == len(RECIPES)
+
+
+def test_effect_and_fault_are_told_apart(emulator: Emulator, client: Client) -> None:
+    emulator.inject(path="golive", replace={"status": 500, "body": ""})
+    emulator.inject(path="golive", status=409)
+    assert [client.offer("POST", GO_LIVE).status_code for _ in range(3)] == [500, 409, 409]
+    entries = emulator.requests(path="golive")
+    assert [(one["effect"], one["fault"] is not None) for one in entries] == [
+        (True, True),
+        (False, True),
+        (False, False),
+    ]
+
+
+@pytest.mark.parametrize("fault", [{"status": 204, "body": "x"}, {"replace": {"status": 304}}])
+def test_a_status_that_has_no_body(emulator: Emulator, client: Client, fault: Any) -> None:
+    emulator.inject(**fault)
+    answer = client.api("GET", "publishers")
+    assert (answer.status_code, answer.content) == (fault.get("status", 304), b"")
+    assert client.api("GET", "publishers").status_code == 200
+    assert "Traceback" not in emulator.stderr
+
+
+def test_a_date_can_be_replaced(emulator: Emulator, client: Client) -> None:
+    emulator.inject(status=503, headers={"Date": "Thu, 01 Jan 1970 00:00:00 GMT"})
+    assert client.api("GET", "publishers").headers["Date"] == "Thu, 01 Jan 1970 00:00:00 GMT"
+    emulator.inject(replace={"headers": {"Date": None, "X-Unknown": None}})
+    assert "Date" not in client.api("GET", "publishers").headers
+
+
+def test_faults_of_the_command_line(tmp_path: Path) -> None:
+    file = tmp_path / "faults.json"
+    file.write_text(json.dumps([{"status": 503}, {"path": "publishers$", "status": 502, "count": None}]))
+    options = ("--faults", str(file), "--state", str(tmp_path / "state.json"))
+    with running_emulator(*options) as emulator:
+        client = requests.Session()
+        client.trust_env = False
+        client.verify = emulator.ca
+        url = f"{emulator.url}/api/publishers"
+        assert [client.get(url, timeout=10).status_code for _ in range(3)] == [503, 502, 502]
+        emulator.clear_faults()
+        assert client.get(url, timeout=10).status_code == 401
+        emulator.reset()
+        assert [client.get(url, timeout=10).status_code for _ in range(2)] == [503, 502]
+        client.close()
+    with running_emulator(*options) as emulator:
+        assert [rule["status"] for rule in emulator.faults()] == [503, 502]
+
+
+def test_tokens_that_end_before_their_time() -> None:
+    with running_emulator("--token-valid", "2") as short, Client(short) as client:
+        deadline = time.monotonic() + 10
+        while client.api("GET", "publishers").status_code == 200:
+            assert time.monotonic() < deadline
+        last = short.requests()[-1]
+        assert (last["status"], last["fault"]) == (401, {"token": "refused"})
+        short.inject(lag=5)
+        client.api("GET", "publishers")
+        assert short.requests()[-1]["fault"] == {"lag": 5, "token": "refused"}
+        # The identity service knows nothing of it.
+        assert client.credential.get_token(SCOPE).expires_on > time.time() + 3000
+        with Client(short) as fresh:
+            assert fresh.api("GET", "publishers").status_code == 200
+            short.revoke_tokens()
+            assert fresh.api("GET", "publishers").status_code == 401
+            assert short.requests()[-1]["fault"] == {"token": "refused"}
+            unknown = fresh.api("GET", "publishers", headers={"Authorization": "Bearer unknown"})
+        assert unknown.status_code == 401
+        assert short.requests()[-1]["fault"] is None
+
+
 def test_faults_can_be_cleared(emulator: Emulator, client: Client) -> None:
     emulator.inject(status=500)
     assert client.delete(f"{emulator.url}/_emulator/faults", timeout=10).json() == {"cleared": 1}
@@ -190,6 +425,24 @@ def test_a_token_endpoint_can_fail_too(emulator: Emulator, client: Client) -> No
         {"delay": -1},
         {"truncate": True},
         {"status": 503, "count": 0},
+        {"status": 503, "count": "1"},
+        {"status": 503, "probability": 1.1},
+        {"status": 503, "probability": -0.1},
+        {"status": 503, "probability": None},
+        {"probability": 0.5},
+        {"delay": float("nan")},
+        {"delay": float("inf")},
+        {"status": 503, "body": "\ud800"},
+        {"lag": -1},
+        {"lag": 60, "method": "POST"},
+        {"lag": 60, "status": 503},
+        {"lag": 60, "close": "before"},
+        {"replace": {"json": []}},
+        {"replace": {"json": {}, "body": ""}},
+        {"status": 503, "headers": {"a b": "c"}},
+        {"replace": {"headers": {"content-length": "1"}}},
+        {"status": 503, "headers": {"a": "b\r\nc: d"}},
+        {"status": 503, "headers": {"a": "\u2026"}},
         {"status": 503, "skip": -1},
         {"status": 503, "path": "("},
         {"status": 503, "path": 5},
@@ -199,7 +452,7 @@ def test_a_token_endpoint_can_fail_too(emulator: Emulator, client: Client) -> No
     ],
 )
 def test_a_fault_that_makes_no_sense_is_refused(emulator: Emulator, client: Client, fault: Any) -> None:
-    answer = client.post(f"{emulator.url}/_emulator/faults", json=fault, timeout=10)
+    answer = client.post(f"{emulator.url}/_emulator/faults", data=json.dumps(fault), timeout=10)
     assert answer.status_code == 400
     assert answer.json()["error"]["message"]
     assert emulator.faults() == []

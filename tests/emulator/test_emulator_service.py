@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import datetime
 from typing import Any
 
 import pytest
@@ -384,6 +385,99 @@ def test_everything_survives_being_dumped_and_loaded_as_json() -> None:
     assert restarted.in_slot(same, "production").version == 1
 
 
+def test_the_past_is_without_what_came_later() -> None:
+    service, offer, clock = planted(liveVersion=1, time_scale=2)
+    before = status_document(service, offer)
+    clock.pass_(30)
+    go_live = service.go_live(offer)
+    clock.pass_(30)
+    past = service.lagging(61)  # half of it here
+    then = past.offer("contoso", "one")
+    assert status_document(past, then) == before
+    assert [one.id for one in then.operations] == [one.id for one in offer.operations if one is not go_live]
+    refused(404, past.operation, then, go_live.id)
+    past = service.lagging(58)
+    (*_, one) = past.offer("contoso", "one").operations
+    assert (one.id, past.progress(one).steps[0].percent) == (go_live.id, 0)
+    assert service.offer("contoso", "one").operations[-1] is go_live
+
+
+def test_the_past_is_without_a_later_cancellation() -> None:
+    service, offer, clock = planted(state="publishing")
+    clock.pass_(MINUTE)
+    document = operation_document(service, offer.operations[0])
+    clock.pass_(MINUTE)
+    service.cancel(offer, None)
+    clock.pass_(3 * MINUTE)
+    past = service.lagging(4 * MINUTE)
+    assert operation_document(past, past.offer("contoso", "one").operations[0]) == document
+    past = service.lagging(2 * MINUTE)
+    assert past.status(past.offer("contoso", "one")) == "running"
+    past = service.lagging(MINUTE)
+    assert past.status(past.offer("contoso", "one")) == "canceled"
+
+
+def test_the_past_is_without_the_version_of_a_later_publish() -> None:
+    service, offer, clock = planted(state="live")
+    etag = offer.etag
+    clock.pass_(1)
+    service.put_offer("contoso", "one", {"definition": {**offer.definition, "displayText": "New"}}, "*")
+    service.publish(offer, EMAILS)
+    past = service.lagging(1)
+    then = past.offer("contoso", "one")
+    assert (then.version, past.status(then)) == (2, "succeeded")
+    refused(404, past.at_version, then, "3")
+    assert past.draft(then).definition["displayText"] == "New"
+    assert then.etag not in (etag, offer.etag)
+
+
+@pytest.mark.parametrize(
+    ("state", "status"),
+    [
+        ("publishing", "running"),
+        ("preview", "waitingForPublisherReview"),
+        ("going-live", "running"),
+        ("live", "succeeded"),
+    ],
+)
+def test_the_past_begins_with_the_seed(state: str, status: str) -> None:
+    service, offer, clock = planted(state=state)
+    overview = overview_document(service, offer)
+    clock.pass_(MINUTE)
+    restarted = Service(clock)
+    restarted.load(json.loads(json.dumps(service.dump())))
+    past = restarted.lagging(float("inf"))
+    then = past.offer("contoso", "one")
+    assert past.status(then) == status
+    assert overview_document(past, then) == overview
+
+
+def test_a_clock_that_is_off_shows_in_what_is_said_only() -> None:
+    service, offer, clock = planted(state="publishing")
+    off = Service(clock, clock_offset=-HOUR)
+    off.load(json.loads(json.dumps(service.dump())))
+    clock.pass_(UNTIL_PREVIEW)
+    (same,) = off.offers()
+    assert off.status(same) == service.status(offer) == "waitingForPublisherReview"
+
+    def times(one: Service) -> list[str]:
+        offer = one.offer("contoso", "one")
+        submission = submission_document(one, offer, offer.operations[0])
+        step = operation_document(one, offer.operations[0])["steps"][0]
+        return [
+            offer_document(one, one.draft(offer))["changedTime"],
+            submission["changedTime"],
+            submission["createdDateTime"],
+            step["messages"][0]["timestamp"],
+        ]
+
+    hours = [
+        (datetime.fromisoformat(a) - datetime.fromisoformat(b)).total_seconds() / HOUR
+        for a, b in zip(times(off), times(service), strict=True)
+    ]
+    assert hours == [-1] * 4
+
+
 def test_a_clock_that_was_set_back_harms_nothing() -> None:
     service, offer, clock = planted(state="going-live", stepSeconds={"live": 0})
     clock.pass_(-DAY)
@@ -462,6 +556,6 @@ def test_a_bad_seed_is_refused_in_one_line_that_names_the_key(key: str, document
 def test_the_built_in_seed_is_as_documented() -> None:
     seed = seeds.parse(seeds.BUILT_IN)
     offers = seed.publishers[0].offers
-    assert [offer.state for offer in offers] == ["preview", "preview", "preview", "never-published"]
+    assert [offer.state for offer in offers] == ["preview", "preview", "preview", "never-published", "live"]
     assert [offer.migrated for offer in offers].count(False) == 1
     assert [bool(principal.publishers) for principal in seed.principals] == [True, False]

@@ -17,6 +17,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
+from airflow_provider_cpp.hooks.cloud_partner import CloudPartnerHook
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
@@ -29,6 +31,20 @@ TIME_SCALE = 1200
 NEVER, SOON = 10_000_000, 240
 
 ODD = "Größe 100% $5 & ☃"
+
+HTML = "<html><h1>502 Bad Gateway</h1></html>"
+#: After these nobody knows whether a request had its effect.
+UNKNOWN_OUTCOMES: dict[str, dict[str, Any]] = {
+    "closed before": {"close": "before"},
+    "closed after": {"close": "after"},
+    "500 before": {"status": 500},
+    "500 after": {"replace": {"status": 500, "body": ""}},
+    "502 before": {"status": 502, "body": HTML},
+    "502 after": {"replace": {"status": 502, "body": HTML}},
+    "503 after": {"replace": {"status": 503}},
+}
+#: Of an offer's definition; the service never returns the two values.
+SECRETS = {"storageAccountKey": "a key of the seed", "plans": [{"sasSecret": "a signature of the seed"}]}
 
 
 @dataclass
@@ -109,7 +125,15 @@ def offers() -> list[dict[str, Any]]:
         {"id": "going-live", "state": "going-live", "stepSeconds": slow},
         {"id": "live", "state": "live", "stepSeconds": quick},
         {"id": "live-classic", "state": "live", "stepSeconds": quick, "migrated": False},
+        {"id": "publishing-classic", "state": "publishing", "stepSeconds": slow, "migrated": False},
+        {"id": "going-live-classic", "state": "going-live", "stepSeconds": slow, "migrated": False},
         {"id": "next", "state": "never-published", "stepSeconds": quick},
+        {"id": "next-classic", "state": "never-published", "stepSeconds": quick, "migrated": False},
+        {"id": "next-slow", "state": "never-published", "stepSeconds": slow},
+        {"id": "next-slow-classic", "state": "never-published", "stepSeconds": slow, "migrated": False},
+        {"id": "container", "state": "never-published", "offerTypeId": "microsoft-azure-container"},
+        {"id": "invalid", "state": "never-published", "invalid": "The offer has no <b>logo</b>."},
+        {"id": "secretive", "definition": {"displayText": "Secretive", "offer": {}} | SECRETS},
         {
             "id": "failing",
             "state": "preview",
@@ -123,6 +147,15 @@ def offers() -> list[dict[str, Any]]:
             "stepSeconds": quick,
             "fail": {"step": "live", "messages": [broken], "times": 1},
         },
+        *(
+            {
+                "id": f"uncertified{kind}",
+                "stepSeconds": quick,
+                "migrated": not kind,
+                "fail": {"step": "displaycertify", "messages": [broken], "times": 1},
+            }
+            for kind in ("", "-classic")
+        ),
         {
             "id": "talkative",
             "state": "preview",
@@ -180,6 +213,12 @@ def operations(emulator: Emulator, offer: str, kind: str = "goLive") -> list[dic
 
 def state_of(emulator: Emulator, offer: str, kind: str = "goLive") -> str:
     return str(operations(emulator, offer, kind)[0]["submissionState"])
+
+
+def revise(offer: str, text: str = "Changed") -> None:
+    """Change an offer's draft, as somebody does in the portal."""
+    hook = CloudPartnerHook()
+    hook.put_offer(offer, {**hook.get_offer(offer).definition, "displayText": text}, if_match="*")
 
 
 def answer_in_turn(emulator: Emulator, *steps: list[tuple[str, int]]) -> None:

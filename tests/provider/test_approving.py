@@ -57,7 +57,23 @@ def test_a_long_difference_is_cut_and_says_that_it_was() -> None:
     assert len(kept) == MOST_LINES
     assert max(map(len, kept)) <= LONGEST_LINE + 1
     # The hunk's head and the "{}" that is gone come first.
-    assert "… and 52 more lines, not shown." in text
+    assert re.search(r"… and \d+ more lines, not shown\.", text)
+
+
+def test_a_change_at_the_end_of_a_long_text_is_shown() -> None:
+    for space in (" ", ""):
+        long = space.join(["word"] * 500)
+        text = shown({"description": f"{long} 9999 USD"}, {"description": f"{long} FREE"})
+        assert "FREE" in fenced(text)
+        assert "9999" in fenced(text)
+
+
+def test_the_signature_of_a_url_is_not_shown_but_that_it_changed_is() -> None:
+    url = "https://contoso.blob.core.windows.net/web.vhd?sv=1&sig="
+    text = shown({"osVhdUrl": f"{url}first%3D&se=2"}, {"osVhdUrl": f"{url}second&se=2"})
+    assert len(re.findall(r"^[-+]osVhdUrl: .*[?&]sig=\*{3}[0-9a-f]{8}", fenced(text), re.MULTILINE)) == 2
+    assert "first" not in text
+    assert "second" not in text
 
 
 def test_letters_that_turn_a_line_around_are_spelled_out() -> None:

@@ -662,3 +662,96 @@ def test_offers_and_publishers_are_listed(emulator: Emulator, hook: CloudPartner
     assert "contoso" in [publisher.id for publisher in call(hook, twin, "list_publishers")]
     listed = {f"{offer.publisher_id}/{offer.id}" for offer in call(hook, twin, "list_offers")}
     assert listed == {name for name in emulator.offers() if name.startswith("contoso/")}
+
+
+# --- lists that are filtered, and offers that are written ---
+
+
+@both
+def test_offers_of_one_type_are_listed(hook: CloudPartnerHook, twin: str) -> None:
+    found = call(hook, twin, "list_offers", offer_type_id="microsoft-azure-container")
+    assert [offer.id for offer in found] == ["container"]
+    assert call(hook, twin, "list_offers", offer_type_id="microsoft-azure-applications") == []
+
+
+@both
+def test_offers_of_another_type_are_left_out_though_the_service_ignores_the_filter(
+    hook: CloudPartnerHook, emulator: Emulator, twin: str
+) -> None:
+    everything = json.dumps([offer.raw for offer in hook.list_offers()])
+    emulator.inject(path="/offers$", replace={"body": everything})
+    found = call(hook, twin, "list_offers", offer_type_id="microsoft-azure-container")
+    assert [offer.id for offer in found] == ["container"]
+
+
+@both
+@pytest.mark.parametrize("status", ["running", "Running", "completed", "succeeded", "canceled"])
+def test_operations_in_another_state_are_left_out_though_the_service_ignores_the_filter(
+    hook: CloudPartnerHook, emulator: Emulator, twin: str, status: str
+) -> None:
+    everything = json.dumps([submission.raw for submission in hook.list_operations("going-live")])
+    emulator.inject(path="/submissions/$", replace={"body": everything})
+    found = call(hook, twin, "list_operations", "going-live", status=status)
+    kinds = {"running": ["goLive"], "completed": ["publish"], "succeeded": ["publish"], "canceled": []}
+    assert [submission.submission_type for submission in found] == kinds[status.lower()]
+
+
+@both
+@pytest.mark.parametrize("status", ["completed", "succeeded"])
+def test_the_operations_that_succeeded_are_listed_by_either_word(
+    hook: CloudPartnerHook, twin: str, status: str
+) -> None:
+    found = call(hook, twin, "list_operations", "live", status=status)
+    assert [submission.submission_type for submission in found] == ["goLive", "publish"]
+
+
+@both
+def test_a_definition_alone_is_written_as_that_of_the_offer(hook: CloudPartnerHook, twin: str) -> None:
+    read = hook.get_offer("slow")
+    changed = {**read.definition, "displayText": f"Changed by {twin}"}
+    written = call(hook, twin, "put_offer", "slow", changed, if_match=read.etag)
+    assert written.definition == changed == hook.get_offer("slow").definition
+    assert written.etag == hook.get_offer("slow").etag != read.etag
+
+
+@both
+def test_a_new_offer_is_created_without_an_etag(hook: CloudPartnerHook, twin: str) -> None:
+    offer = {"offerTypeId": "microsoft-azure-virtualmachines", "definition": {"displayText": "New"}}
+    assert call(hook, twin, "put_offer", "new", offer).definition == {"displayText": "New"}
+    assert hook.get_offer("new").offer_type_id == "microsoft-azure-virtualmachines"
+
+
+@both
+@pytest.mark.parametrize(
+    ("if_match", "error", "advice"),
+    [
+        (None, ValidationError, r"contoso/slow .*if_match must be the ETag that was read with it, or '\*'"),
+        ('"stale"', PreconditionFailedError, "contoso/slow .*read it again and apply the change"),
+    ],
+    ids=["without", "stale"],
+)
+def test_a_write_that_is_based_on_nothing_known_says_what_to_do(
+    hook: CloudPartnerHook,
+    emulator: Emulator,
+    twin: str,
+    if_match: str | None,
+    error: type[CloudPartnerError],
+    advice: str,
+) -> None:
+    with pytest.raises(error, match=advice) as raised:
+        call(hook, twin, "put_offer", "slow", {"displayText": "Changed"}, if_match=if_match)
+    assert not raised.value.is_transient
+    assert [put["effect"] for put in emulator.requests(method="PUT")] == [False]
+
+
+@both
+@pytest.mark.parametrize(
+    ("definition", "if_match", "words"),
+    [("text", "*", "JSON object"), ([], "*", "JSON object"), ({}, "a b", "if_match"), ({}, 5, "if_match")],
+)
+def test_what_can_not_be_written_is_refused_before_anything_is_sent(
+    hook: CloudPartnerHook, emulator: Emulator, twin: str, definition: Any, if_match: Any, words: str
+) -> None:
+    with pytest.raises(ValueError, match=words):
+        call(hook, twin, "put_offer", "slow", definition, if_match=if_match)
+    assert emulator.requests() == []

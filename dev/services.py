@@ -1,0 +1,143 @@
+"""PostgreSQL and Redis on this machine, for a deployment of Airflow as production has it.
+
+Each is a process of ours in a folder of its own, listens on the loopback only, at a port that the system
+chose, and is gone when it is stopped. The programs are Debian's: `make services`.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dev.local_airflow import free_port, wait_for
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+class _Service:
+    """A server that can be killed and started again, at the same port and with the same data."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        self.port = free_port()
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def command(self) -> Sequence[str]:
+        raise NotImplementedError
+
+    def start(self) -> None:
+        """Start it, and return when it listens."""
+        with (self.home / "server.log").open("ab") as log:
+            self._process = subprocess.Popen(
+                self.command(),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                cwd=self.home,
+                start_new_session=True,
+            )
+        wait_for(self._listens, f"{type(self).__name__} to listen at {self.port}", seconds=60)
+
+    def stop(self, *, kill: bool = False) -> None:
+        """End it: in order, or with SIGKILL."""
+        if self._process is None:
+            return
+        if kill:
+            self._process.kill()
+        else:
+            self._process.terminate()
+        try:
+            self._process.wait(timeout=30)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait(timeout=10)
+        self._process = None
+
+    def _listens(self) -> bool:
+        assert self._process is not None
+        if self._process.poll() is not None:
+            raise RuntimeError(
+                f"{type(self).__name__} ended:\n{(self.home / 'server.log').read_text()[-2000:]}"
+            )
+        with socket.socket() as client:
+            return client.connect_ex(("127.0.0.1", self.port)) == 0
+
+
+class PostgreSQL(_Service):
+    """A PostgreSQL server with one database, `airflow`; its superuser needs no password on the loopback."""
+
+    def __init__(self, home: Path) -> None:
+        super().__init__(home)
+        home.mkdir(parents=True)
+        self._data = home / "data"
+        # PostgreSQL refuses to run as root.
+        self._as_user = ["runuser", "-u", "postgres", "--"] if os.geteuid() == 0 else []
+        if self._as_user:
+            shutil.chown(home, "postgres")
+        self._bin = _postgresql_programs()
+        self._run("initdb", "-D", str(self._data), "-U", "airflow", "--auth=trust", "-E", "UTF8")
+
+    @property
+    def url(self) -> str:
+        return f"postgresql+psycopg2://airflow@127.0.0.1:{self.port}/airflow"
+
+    def command(self) -> Sequence[str]:
+        sockets = f"-cunix_socket_directories={self.home}"
+        options = ["-h", "127.0.0.1", "-p", str(self.port), sockets, "-cmax_connections=300"]
+        return [*self._as_user, str(self._bin / "postgres"), "-D", str(self._data), *options]
+
+    def make_database(self) -> None:
+        """Make the database, once the server listens."""
+        self._run("createdb", "-h", "127.0.0.1", "-p", str(self.port), "-U", "airflow", "airflow")
+
+    def stop(self, *, kill: bool = False) -> None:
+        """End it with all its children: fast, or with SIGQUIT, after which it recovers from its log."""
+        if self._process is not None:
+            # `immediate` is what a power failure leaves behind; killing the leader alone would leave children.
+            self._run("pg_ctl", "stop", "-D", str(self._data), "-m", "immediate" if kill else "fast")
+            self._process.wait(timeout=30)
+            self._process = None
+
+    def _run(self, program: str, *arguments: str) -> None:
+        done = subprocess.run(
+            [*self._as_user, str(self._bin / program), *arguments],
+            capture_output=True,
+            text=True,
+            cwd=self.home,
+            check=False,
+        )
+        if done.returncode:
+            raise RuntimeError(f"{program} failed:\n{done.stdout}\n{done.stderr}")
+
+
+class Redis(_Service):
+    """A Redis server that keeps what it has in a log, as a broker in production does."""
+
+    def __init__(self, home: Path) -> None:
+        super().__init__(home)
+        home.mkdir(parents=True)
+
+    @property
+    def url(self) -> str:
+        return f"redis://127.0.0.1:{self.port}/0"
+
+    def command(self) -> Sequence[str]:
+        found = shutil.which("redis-server")
+        if not found:
+            raise RuntimeError("redis-server was not found: `make services` installs it.")
+        options = ["--bind", "127.0.0.1", "--port", str(self.port), "--dir", str(self.home)]
+        return [found, *options, "--appendonly", "yes", "--save", ""]
+
+
+def _postgresql_programs() -> Path:
+    """Return the folder of PostgreSQL's programs, which Debian does not put on the path."""
+    versions = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: int(path.parts[4]))
+    found = str(versions[-1]) if versions else shutil.which("initdb")
+    if not found:
+        raise RuntimeError("PostgreSQL was not found: `make services` installs it.")
+    return Path(found).parent
