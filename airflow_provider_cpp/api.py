@@ -779,6 +779,8 @@ def live_url(publisher_id: str, offer_id: str) -> str:
 
 
 _TAG = re.compile(r"<(script|style)\b[^>]*>[^<]*|</?[a-zA-Z!?][^>]*(>|$)", re.IGNORECASE)
+# Between these and the text around them there is no space.
+_INLINE = re.compile(r"</?(a|b|code|em|font|i|small|span|strong|sub|sup|u)\b", re.IGNORECASE)
 # What an error page may repeat of a request's headers. "Basic" alone is a tier's name as well.
 _CREDENTIALS = re.compile(r"(\bbearer\s+|\bauthorization\W{1,8}basic\s+)[\w.~+/=-]+", re.IGNORECASE)
 # Python doesn't read numbers as long as these may be.
@@ -797,7 +799,8 @@ def plain_text(markup: object, limit: int = 1000) -> str:
     text = re.sub(_CREDENTIALS, r"\1***", markup[: 4 * limit])
     for _ in range(_ESCAPES):
         before = text
-        text = unescape(_LONG_REFERENCE.sub(" ", _TAG.sub(" ", text)))
+        text = _TAG.sub(lambda tag: "" if _INLINE.match(tag[0]) else " ", text)
+        text = unescape(_LONG_REFERENCE.sub(" ", text))
         if text == before:
             break
     else:

@@ -65,11 +65,13 @@ class LaneApprovalOperator(ApprovalOperator):
     def execute_complete(self, context: Context, event: dict[str, Any]) -> Any:
         """Return who approved, and when; skip if it was rejected."""
         answer = HITLOperator.execute_complete(self, context, event)
-        if answer["chosen_options"] == [self.APPROVE]:
+        chosen = " ".join(answer["chosen_options"])
+        if chosen == self.APPROVE:
             return answer
         # Who rejected is worth to be kept, and a skipped task returns nothing.
         context["ti"].xcom_push(key="return_value", value=answer)
-        raise AirflowSkipException(f"{self.subject} {' '.join(answer['chosen_options'])}: nothing goes live.")
+        who = (answer.get("responded_by_user") or {}).get("name") or "nobody"
+        raise AirflowSkipException(f"{self.subject} Answered by {who}: {chosen}. Nothing goes live.")
 
 
 def _keep_question(ti_id: Any, task: ApprovalOperator) -> Any:
@@ -78,12 +80,21 @@ def _keep_question(ti_id: Any, task: ApprovalOperator) -> Any:
     from airflow.sdk.execution_time.task_runner import SUPERVISOR_COMMS
 
     question = CreateHITLDetailPayload(
-        ti_id=ti_id, options=task.options, subject=task.subject, body=task.body, multiple=False, params={}
+        ti_id=ti_id,
+        options=task.options,
+        subject=task.subject,
+        body=task.body,
+        multiple=False,
+        params={},
+        assigned_users=[],
     )
     return SUPERVISOR_COMMS.send(msg=question)
 
 
-@task(multiple_outputs=True, map_index_template="{{ task.op_kwargs['offer_id'] }}")
+@task(
+    multiple_outputs=True,
+    map_index_template="{{ [task.op_kwargs.publisher_id, task.op_kwargs.offer_id] | select | join('/') }}",
+)
 def review(
     offer_id: str, publisher_id: str | None = None, cloud_partner_conn_id: str = "cloud_partner_default"
 ) -> dict[str, Any]:

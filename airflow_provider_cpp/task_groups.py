@@ -16,9 +16,10 @@ if TYPE_CHECKING:
 class _ReleaseOffer:
     """Publish an offer, wait for its preview, have it approved, go live, and wait until it is live.
 
-    What is downstream of the group runs only when the offer is live. An offer that is live already, whose
-    draft has nothing new, is skipped, and what is downstream of it with it; so a release can be run again, as
-    backfills do.
+    What is downstream of the group runs only when the offer is live. An offer whose draft has nothing new and
+    that was live before the Dag run began is skipped, and what is downstream with it. So a release can be run
+    again, as backfills do: nothing is sent twice. (A run that is cleared after it took the offer live goes on
+    from there, and what is downstream runs again.)
 
     The tasks are `publish` and `go_live`, which also wait, and with `approve` between them `review`, which
     sums up what changes for customers, and `approve`, Airflow's own `ApprovalOperator`. Rejected means that

@@ -300,8 +300,10 @@ def explain(wait: Wait, identity: Mapping[str, str], end: End, answer: Progress 
             f"{' or '.join(wait.until)}. {state} It goes on at the service: raise the timeout and clear this "
             "task to go on waiting."
         )
-    said = "; ".join(summarize(identity, answer)["messages"][:5]) if answer else ""
-    said = (said or "without a message").removesuffix(".")
+    messages = answer.all_messages if answer else ()
+    errors = [message for message in messages if message.level == "error"] or messages
+    texts = dict.fromkeys(message.text[:500] for message in errors if message.text)
+    said = ("; ".join(list(texts)[:5]) or "without a message").removesuffix(".")
     verb = state_of(answer) if answer else end.value
     subject = f"The operation on {wait.subject} {verb}" if location else f"The offer {wait.subject} is {verb}"
     cure = _CURES.get(verb, "")

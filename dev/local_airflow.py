@@ -22,7 +22,7 @@ from urllib.parse import quote
 import psutil
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
 COMPONENTS = {
     "api-server": ["api-server"],
@@ -38,10 +38,18 @@ class LocalAirflow:
     :param home: the folder, which becomes AIRFLOW_HOME
     :param dags_folder: where the Dag files are
     :param environment: what else the components get, e.g. connections
+    :param components: the arguments of `airflow` by the name of the component
     """
 
-    def __init__(self, home: Path, dags_folder: Path, environment: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        home: Path,
+        dags_folder: Path,
+        environment: Mapping[str, str],
+        components: Mapping[str, Sequence[str]] = COMPONENTS,
+    ) -> None:
         self.home = home
+        self.components = components
         self.url = f"http://localhost:{free_port()}"
         self._token: str | None = None
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
@@ -61,8 +69,7 @@ class LocalAirflow:
             "AIRFLOW__CORE__PARALLELISM": "4",
             "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True",
             "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "5",
-            # So many seconds SQLite waits for another component that writes.
-            "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home}/airflow.db?timeout=60",
+            "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home}/airflow.db",
             "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
             "NO_PROXY": "localhost,127.0.0.1",
             "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
@@ -86,8 +93,8 @@ class LocalAirflow:
         (self.home / "logs").mkdir(parents=True, exist_ok=True)
         progress("making the database")
         self.run("db", "migrate")
-        progress("starting scheduler, triggerer, Dag processor and API server")
-        for component in COMPONENTS:
+        progress(f"starting {', '.join(self.components)}")
+        for component in self.components:
             self.start_component(component)
             if component == "api-server":
                 # Tasks that begin before it answers fail, such as those of a Dag that is due already.
@@ -98,7 +105,7 @@ class LocalAirflow:
         """Start one of the components."""
         with self._log(component) as log:
             self._processes[component] = subprocess.Popen(
-                [sys.executable, "-m", "airflow", *COMPONENTS[component]],
+                [sys.executable, "-m", "airflow", *self.components[component]],
                 env=self.environment,
                 cwd=self.home,
                 stdin=subprocess.DEVNULL,
@@ -107,6 +114,11 @@ class LocalAirflow:
                 # Ctrl-C is for whoever started all this, who then stops it in order.
                 start_new_session=True,
             )
+
+    def pid(self, component: str) -> int | None:
+        """Return the id of a component's process; None if it doesn't run."""
+        process = self._processes.get(component)
+        return process.pid if process and process.poll() is None else None
 
     def stop(self) -> None:
         """End every process that was started, and all that these started."""

@@ -1,6 +1,6 @@
 """Announce a release in a Dag of its own, which starts when `release_offer.py` has updated the offer's asset.
 
-So those who announce need nothing of the release Dag but the name of an asset: no shared file, no sensor.
+Those who announce need nothing of the release Dag but an asset: no shared file, no sensor. For Airflow 3.
 """
 
 from __future__ import annotations
@@ -10,9 +10,7 @@ from typing import Any
 from airflow.providers.common.compat.sdk import Asset, dag, task
 
 OFFER = "contoso-web"
-LIVE = Asset(
-    name=f"contoso/{OFFER}", uri=f"https://azuremarketplace.microsoft.com/marketplace/apps/contoso.{OFFER}"
-)
+LIVE = Asset(f"https://azuremarketplace.microsoft.com/marketplace/apps/contoso.{OFFER}")
 
 
 @task

@@ -18,11 +18,11 @@ from airflow_provider_cpp.task_groups import release_offer
 
 #: Which image of which offer is due when. In your Dag this may be a file, a table or a page.
 CALENDAR = [
-    (date(2026, 3, 2), "contoso-web", "1.1.0"),
     (date(2026, 3, 2), "contoso-mail", "4.0.0"),
     (date(2026, 3, 5), "contoso-shop", "2.5.0"),
-    (date(2026, 3, 7), "contoso-web", "1.2.0"),
-    (date(2026, 3, 9), "contoso-mail", "4.0.1"),
+    (date(2026, 3, 5), "contoso-wiki", "1.1.0"),
+    (date(2026, 3, 7), "contoso-mail", "4.0.1"),
+    (date(2026, 3, 9), "contoso-shop", "2.5.1"),
 ]
 IMAGES = "microsoft-azure-virtualmachines.vmImages"
 
@@ -39,24 +39,31 @@ def due(data_interval_end: Any = None) -> list[dict[str, str]]:
     return [
         {"offer_id": offer_id, "version": version}
         for day, offer_id, version in CALENDAR
-        if day == data_interval_end.date()
+        if day == (data_interval_end or datetime.now(UTC)).date()
     ]
 
 
 @task.sensor(
     mode="reschedule",
-    poke_interval=10,
+    poke_interval=30,
     exponential_backoff=True,
     max_wait=timedelta(minutes=10),
     timeout=30 * 86400,
+    retries=10,
 )
 def the_one_before_is_live(offer_id: str, version: str) -> bool:
     """Wait until what was due before of the same offer is in production."""
+    from airflow_provider_cpp.exceptions import NotFoundError
     from airflow_provider_cpp.hooks.cloud_partner import CloudPartnerHook
 
     versions = [its for _, offer, its in sorted(CALENDAR) if offer == offer_id]
     before = versions[: versions.index(version)]
-    return not before or before[-1] in images(CloudPartnerHook().get_offer(offer_id, slot="production"))
+    if not before:
+        return True
+    try:
+        return before[-1] in images(CloudPartnerHook().get_offer(offer_id, slot="production"))
+    except NotFoundError:  # it was never live
+        return False
 
 
 @task(retries=3)

@@ -2,6 +2,10 @@
 
 An offer that fails stops none of the others. The run fails if an offer isn't live at its end; correct what
 the summary names, clear the failed tasks with what is downstream of them, and the run goes on with those.
+
+The tasks' calls share a pool. Make it first, else they are never scheduled:
+
+    airflow pools set marketplace 8 "Calls of the Cloud Partner Portal at a time"
 """
 
 from __future__ import annotations
@@ -19,6 +23,19 @@ def offers(params: Any = None) -> list[str]:
     return list(params["offers"])
 
 
+def standing(hook: Any, offer_id: str) -> str:
+    """Return `live`, or why an offer is not."""
+    status = hook.get_offer_status(offer_id)
+    if status.status == "succeeded":
+        # That may be the release before, if the service refused to publish the draft.
+        offer, live = hook.get_offer(offer_id), hook.get_offer(offer_id, slot="production")
+        return "live" if offer.definition == live.definition else "live, but without the draft's changes"
+    step = status.current_step
+    where = f"{status.status} in step {step.name}" if step else str(status.status)
+    said = "; ".join(message.text for message in status.all_messages if message.level == "error")
+    return f"{where}: {said}".rstrip(": ")
+
+
 @task(trigger_rule="all_done", retries=3)
 def summary(offer_ids: Any, ti: Any = None) -> dict[str, str]:
     """Ask the service which offers are live, and why the others are not."""
@@ -26,14 +43,8 @@ def summary(offer_ids: Any, ti: Any = None) -> dict[str, str]:
     from airflow_provider_cpp.hooks.cloud_partner import CloudPartnerHook
 
     hook = CloudPartnerHook()
-    lines = {}
-    for offer_id in offer_ids:
-        status = hook.get_offer_status(offer_id)
-        step = status.current_step
-        said = "; ".join(message.text for message in status.all_messages[:3])
-        where = f"{status.status} in step {step.name}" if step else str(status.status)
-        lines[offer_id] = "live" if status.status == "succeeded" else f"{where}: {said}".rstrip(": ")
-        print(f"{offer_id}: {lines[offer_id]}")
+    lines = {offer_id: standing(hook, offer_id) for offer_id in offer_ids}
+    print("\n".join(f"{offer_id}: {line}" for offer_id, line in lines.items()))
     ti.xcom_push(key="return_value", value=lines)
     if failed := [offer_id for offer_id, line in lines.items() if line != "live"]:
         raise AirflowFailException(f"{len(failed)} of {len(lines)} offers are not live: {', '.join(failed)}")

@@ -14,9 +14,7 @@ from airflow_provider_cpp.operators.cloud_partner import UpdateOfferOperator
 from airflow_provider_cpp.task_groups import release_offer
 
 OFFER = "contoso-web"
-LIVE = Asset(
-    name=f"contoso/{OFFER}", uri=f"https://azuremarketplace.microsoft.com/marketplace/apps/contoso.{OFFER}"
-)
+LIVE = Asset(f"https://azuremarketplace.microsoft.com/marketplace/apps/contoso.{OFFER}")
 
 
 def add_image(offer: dict[str, Any], params: dict[str, Any]) -> None:

@@ -64,10 +64,10 @@ class _OfferOperator(BaseOperator):
         offer_id: str,
         publisher_id: str | None = None,
         cloud_partner_conn_id: str = "cloud_partner_default",
+        map_index_template: str | None = "{{ task.subject }}",
         **kwargs: Any,
     ) -> None:
-        kwargs["map_index_template"] = kwargs.get("map_index_template") or "{{ task.subject }}"
-        super().__init__(**kwargs)
+        super().__init__(map_index_template=map_index_template, **kwargs)
         self.offer_id = offer_id
         self.publisher_id = publisher_id
         self.cloud_partner_conn_id = cloud_partner_conn_id

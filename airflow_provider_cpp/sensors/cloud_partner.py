@@ -46,10 +46,11 @@ class _WaitSensor(WaitMixin, BaseSensorOperator):
         exponential_backoff: bool = True,
         max_wait: timedelta | float = 600,
         timeout: timedelta | float = timedelta(days=7),
+        map_index_template: str | None = "{{ task.subject }}",
         **kwargs: Any,
     ) -> None:
-        kwargs["map_index_template"] = kwargs.get("map_index_template") or "{{ task.subject }}"
         super().__init__(
+            map_index_template=map_index_template,
             poke_interval=poke_interval,
             exponential_backoff=exponential_backoff,
             max_wait=max_wait,

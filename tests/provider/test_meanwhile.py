@@ -217,11 +217,3 @@ def test_no_value_of_a_change_is_in_its_error(emulator: Emulator, context: Conte
         UpdateOfferOperator(task_id="change", offer_id="slow", definition=change).execute(context)
     assert "hunter2" not in str(refused.value)
     assert emulator.requests(method="PUT") == []
-
-
-def test_an_offer_that_does_not_exist_is_not_published(emulator: Emulator, context: Context) -> None:
-    with pytest.raises(NotFoundError, match="contoso/nowhere"):
-        PublishOperator(task_id="publish", offer_id="nowhere").execute(context)
-    assert not re.search(
-        "publish$", " ".join(post["path"] for post in emulator.requests(method="POST", path="api"))
-    )

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from airflow_provider_cpp.hooks.cloud_partner import CloudPartnerHook
 from dev.emulator_process import Emulator, running_emulator
 from dev.local_airflow import LocalAirflow
 
@@ -22,10 +23,32 @@ TIME_SCALE = 20
 GO_LIVE_SECONDS = 15 * TIME_SCALE
 TOKEN_SECONDS = 3
 
+PUBLISH_STEPS = ("displaydummycertify", "displaycertify", "displayprovision", "displaypackage")
+
 
 def _offer(offer_id: str, **more: Any) -> dict[str, Any]:
     return {"id": offer_id, "state": "preview", "stepSeconds": {"live": GO_LIVE_SECONDS}, **more}
 
+
+def _releasable(offer_id: str, **more: Any) -> dict[str, Any]:
+    """An offer that is to be published, and whose steps take a second each."""
+    seconds = dict.fromkeys((*PUBLISH_STEPS, "live"), TIME_SCALE)
+    return {"id": offer_id, "state": "never-published", "stepSeconds": seconds, **more}
+
+
+def _failing(step: str, text: str, **more: Any) -> dict[str, Any]:
+    return {"fail": {"step": step, "messages": [text], **more}}
+
+
+MANY = [f"many-{number}" for number in range(4)]
+MANY_FAILING = MANY[2]
+FIFTY = [f"fifty-{number:02}" for number in range(50)]
+#: Of the fifty: what the service says of those that fail, and what is to be read of it.
+FIFTY_FAILING = {
+    "fifty-07": ("displaydummycertify", "<p>The <b>logo</b> is missing.</p>", "The logo is missing."),
+    "fifty-22": ("displaycertify", "<p>The image <i>has no</i> SSH key.</p>", "The image has no SSH key."),
+    "fifty-49": ("displayprovision", "<p>No <u>room</u> in West&nbsp;US.</p>", "No room in West US."),
+}
 
 OFFERS = [
     *(_offer(f"contoso-{name}") for name in ("linux", "database")),
@@ -36,6 +59,41 @@ OFFERS = [
         fail={"step": "live", "messages": ["<p>The image <b>has no</b> SSH key.</p>"]},
     ),
     _offer("offer-lasting", stepSeconds={"live": 3600 * TIME_SCALE}),
+    # Of the example Dags.
+    _releasable("contoso-web", state="live", version=3),
+    _releasable("contoso-mail"),
+    _releasable(
+        "contoso-shop", state="live", **_failing("displaycertify", "<p>Not <b>today</b>.</p>", times=1)
+    ),
+    _releasable("contoso-wiki", state="live", migrated=False),
+    # Of the Dags of these tests.
+    _releasable("unchanged", state="live"),
+    _releasable("unchanged-classic", state="live", migrated=False),
+    _releasable("refused", state="live", invalid="No logo."),
+    _releasable("to-be-rejected"),
+    _releasable("outdated", state="live", version=6),
+    _releasable("lane-rejected"),
+    _releasable("lane-approved", migrated=False),
+    *(
+        _releasable(
+            offer_id,
+            migrated=number % 2 == 0,
+            **(
+                _failing("displaycertify", "<p>The image <b>has no</b> SSH key.</p>", times=1)
+                if offer_id == MANY_FAILING
+                else {}
+            ),
+        )
+        for number, offer_id in enumerate(MANY)
+    ),
+    *(
+        _releasable(
+            offer_id,
+            migrated=number % 3 != 0,
+            **(_failing(*FIFTY_FAILING[offer_id][:2]) if offer_id in FIFTY_FAILING else {}),
+        )
+        for number, offer_id in enumerate(FIFTY)
+    ),
 ]
 
 
@@ -71,10 +129,25 @@ def airflow(emulator: Emulator, tmp_path_factory: pytest.TempPathFactory) -> Ite
         "PYTHONPATH": str(ROOT),
     }
     with LocalAirflow(home, dags, environment) as airflow:
+        # Of the example Dag `release_many`.
+        airflow.api("POST", "/pools", {"name": "marketplace", "slots": 8})
         yield airflow
 
 
-#: Dag and conf of the runs that need nobody to act on them.
+@pytest.fixture
+def hook(emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> CloudPartnerHook:
+    """Somebody else who works on the same offers."""
+    monkeypatch.setenv("AIRFLOW_CONN_CLOUD_PARTNER_DEFAULT", json.dumps(emulator.connection))
+    return CloudPartnerHook()
+
+
+#: What somebody wrote into the draft of `contoso-web`, and whoever approves it is to see as it is.
+DESCRIPTION = (
+    '<b id="injected">bold</b> <img src="nowhere" onerror="document.title=1"> <script>alert()</script>'
+    " [a link](https://injected.example/) ``` ~~~~ <h1>heading</h1>"
+)
+
+#: Dag and conf of the runs.
 RUNS: dict[str, tuple[str, dict[str, Any]]] = {
     "example": ("go_live", {}),
     "deferred": ("go_live_then_wait", {"offer": "offer-0"}),
@@ -85,10 +158,35 @@ RUNS: dict[str, tuple[str, dict[str, Any]]] = {
     "in the same task, not migrated": ("wait_in_the_same_task", {"offer": "offer-5"}),
     "mapped": ("mapped", {"offers": ["offer-6", "offer-7"]}),
     "failing": ("go_live_then_wait", {"offer": "offer-failing"}),
+    "release": (
+        "release_offer",
+        {"version": "1.7.0", "url": "https://contoso.blob.core.windows.net/images/web-1.7.0.vhd"},
+    ),
+    "many": ("release_many", {"offers": MANY}),
+    "many, refused": ("release_many", {"offers": ["refused", "unchanged"]}),
+    "rejected": ("release_with_approval", {"offer": "to-be-rejected"}),
+    "outdated": ("release_with_approval", {"offer": "outdated"}),
+    "lanes": ("release_many_with_approval", {"offers": ["lane-rejected", "lane-approved"]}),
+    "unchanged": ("release", {"offer": "unchanged"}),
+    "unchanged, not migrated": ("release", {"offer": "unchanged-classic"}),
 }
 
 
 @pytest.fixture(scope="session")
-def runs(airflow: LocalAirflow) -> RunOf:
-    """Start all those runs at once, since each of them mostly waits; Dag id and run id by name."""
-    return {name: (dag_id, airflow.trigger(dag_id, conf)) for name, (dag_id, conf) in RUNS.items()}
+def runs(airflow: LocalAirflow, emulator: Emulator) -> RunOf:
+    """Start all those runs and a backfill at once, since they mostly wait; Dag id and run id by name."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AIRFLOW_CONN_CLOUD_PARTNER_DEFAULT", json.dumps(emulator.connection))
+        hook = CloudPartnerHook()
+        edit(hook, "contoso-web", description=DESCRIPTION)
+        edit(hook, "outdated", description="First thought")
+        edit(hook, "refused", description="What the service refuses to publish")
+    started = {name: (dag_id, airflow.trigger(dag_id, conf)) for name, (dag_id, conf) in RUNS.items()}
+    airflow.backfill("release_calendar", "2026-03-01", "2026-03-03")
+    return started
+
+
+def edit(hook: CloudPartnerHook, offer_id: str, **fields: Any) -> None:
+    """Change an offer's draft."""
+    offer = hook.get_offer(offer_id)
+    hook.put_offer(offer_id, {**offer.raw, "definition": {**offer.definition, **fields}}, if_match=offer.etag)

@@ -2,39 +2,22 @@
 
 from __future__ import annotations
 
-import json
 import re
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from airflow_provider_cpp.hooks.cloud_partner import CloudPartnerHook
 from dev.local_airflow import wait_for
+from tests.system.watching import completed_at, go_lives, tasks_of
 
 if TYPE_CHECKING:
+    from airflow_provider_cpp.hooks.cloud_partner import CloudPartnerHook
     from dev.emulator_process import Emulator
     from dev.local_airflow import LocalAirflow
     from tests.system.conftest import RunOf
 
 pytestmark = pytest.mark.timeout(400)
-
-
-def go_lives(emulator: Emulator, offer_id: str) -> int:
-    """How many go-lives of an offer the service accepted."""
-    posts = emulator.requests(method="POST", path=f"/{offer_id}/golive$")
-    return sum(post["effect"] for post in posts)
-
-
-def tasks_of(airflow: LocalAirflow, dag_id: str, run_id: str) -> dict[tuple[str, int], dict[str, Any]]:
-    found = airflow.task_instances(dag_id, run_id)
-    return {(task["task_id"].rpartition(".")[2], task["map_index"]): task for task in found}
-
-
-def completed_at(emulator: Emulator, offer_id: str) -> datetime:
-    live = emulator.offers()[f"contoso/{offer_id}"]["operations"][0]
-    assert (live["submissionType"], live["submissionState"]) == ("goLive", "completed")
-    return datetime.fromisoformat(live["lastActionDateTime"])
 
 
 def was_deferred(airflow: LocalAirflow, task: dict[str, Any]) -> bool:
@@ -111,16 +94,15 @@ def test_a_failed_operation_fails_the_wait_without_retries_and_is_not_announced(
 
 
 def test_a_canceled_operation_fails_the_wait_without_retries(
-    airflow: LocalAirflow, emulator: Emulator, monkeypatch: pytest.MonkeyPatch
+    airflow: LocalAirflow, hook: CloudPartnerHook
 ) -> None:
-    monkeypatch.setenv("AIRFLOW_CONN_CLOUD_PARTNER_DEFAULT", json.dumps(emulator.connection))
     run_id = airflow.trigger("go_live_then_wait", {"offer": "offer-lasting"})
 
     def state() -> Any:
         return tasks_of(airflow, "go_live_then_wait", run_id)["wait", -1]["state"]
 
     wait_for(lambda: state() == "deferred", "the wait to be deferred", seconds=120)
-    CloudPartnerHook().cancel("offer-lasting")
+    hook.cancel("offer-lasting")
 
     assert airflow.wait_for_run("go_live_then_wait", run_id) == "failed"
     tasks = tasks_of(airflow, "go_live_then_wait", run_id)
@@ -130,10 +112,8 @@ def test_a_canceled_operation_fails_the_wait_without_retries(
 
 
 def test_an_operation_that_is_finished_already_causes_no_deferral(
-    airflow: LocalAirflow, emulator: Emulator, monkeypatch: pytest.MonkeyPatch
+    airflow: LocalAirflow, hook: CloudPartnerHook
 ) -> None:
-    monkeypatch.setenv("AIRFLOW_CONN_CLOUD_PARTNER_DEFAULT", json.dumps(emulator.connection))
-    hook = CloudPartnerHook()
     location = hook.go_live("offer-8")
     wait_for(lambda: hook.get_operation(location).is_terminal, "the operation to end", seconds=60)
 

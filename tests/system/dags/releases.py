@@ -11,6 +11,9 @@ from airflow_provider_cpp.operators.cloud_partner import GoLiveOperator
 from airflow_provider_cpp.sensors.cloud_partner import OperationSensor
 
 OFFER = "{{ params.offer }}"
+# Between two polls: longer than a busy scheduler needs to learn that a task waits. One that goes on before
+# is taken for dead, and retried.
+SECONDS = 10
 # Retries that would be seen: a failed operation must not use them.
 PATIENCE = {"retries": 2, "retry_delay": timedelta(seconds=1)}
 
@@ -25,7 +28,7 @@ def announce(what: Any) -> Any:
 def go_live_then_wait() -> None:
     """Go live, and wait in the triggerer."""
     go_live = GoLiveOperator(task_id="go_live", offer_id=OFFER)
-    wait = OperationSensor(task_id="wait", operation_location=go_live.output, poke_interval=0.5)
+    wait = OperationSensor(task_id="wait", operation_location=go_live.output, poke_interval=SECONDS)
     announce(wait.output)
 
 
@@ -34,7 +37,7 @@ def wait_in_a_worker() -> None:
     """Go live, and wait in a worker."""
     go_live = GoLiveOperator(task_id="go_live", offer_id=OFFER)
     wait = OperationSensor(
-        task_id="wait", operation_location=go_live.output, poke_interval=0.5, deferrable=False
+        task_id="wait", operation_location=go_live.output, poke_interval=SECONDS, deferrable=False
     )
     announce(wait.output)
 
@@ -42,14 +45,14 @@ def wait_in_a_worker() -> None:
 @dag(schedule=None, params={"offer": ""}, default_args=PATIENCE)
 def wait_in_the_same_task() -> None:
     """Go live and wait, in one task."""
-    live = GoLiveOperator(task_id="go_live", offer_id=OFFER, wait_for_completion=True, poke_interval=0.5)
+    live = GoLiveOperator(task_id="go_live", offer_id=OFFER, wait_for_completion=True, poke_interval=SECONDS)
     announce(live.output)
 
 
 @dag(schedule=None, params={"location": ""}, default_args=PATIENCE)
 def wait_only() -> None:
     """Wait on an operation that somebody else began."""
-    wait = OperationSensor(task_id="wait", operation_location="{{ params.location }}", poke_interval=0.5)
+    wait = OperationSensor(task_id="wait", operation_location="{{ params.location }}", poke_interval=SECONDS)
     announce(wait.output)
 
 
@@ -63,7 +66,7 @@ def mapped() -> None:
         return chosen
 
     go_live = GoLiveOperator.partial(task_id="go_live").expand(offer_id=offers())
-    wait = OperationSensor.partial(task_id="wait", poke_interval=0.5).expand(
+    wait = OperationSensor.partial(task_id="wait", poke_interval=SECONDS).expand(
         operation_location=go_live.output
     )
     announce.expand(what=wait.output)

@@ -1,0 +1,130 @@
+"""A release that somebody approves, or rejects, in Airflow's UI: what they see, and what their click does."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+import pytest
+from playwright.sync_api import expect, sync_playwright
+
+from dev.local_airflow import wait_for
+from tests.system.conftest import DESCRIPTION
+from tests.system.watching import accepted, completed_at, go_lives, slots, started, states_of, tasks_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from playwright.sync_api import Page
+
+    from dev.emulator_process import Emulator
+    from dev.local_airflow import LocalAirflow
+    from tests.system.conftest import RunOf
+
+pytestmark = pytest.mark.timeout(400)
+
+OPTIONS = (
+    *("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"),
+    "--disable-sync",
+)
+#: Milliseconds that a page may take on a busy machine.
+PATIENCE = 60_000
+
+
+@pytest.fixture(scope="session")
+def chromium() -> str:
+    """The path of a Chromium; without one there is no such test, except in CI."""
+    found = filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome")))
+    if path := next(found, None):
+        return path
+    missing = "There is no Chromium for the tests of what people see: `make browser` installs it."
+    if os.environ.get("CI"):
+        pytest.fail(missing)
+    pytest.skip(missing)
+
+
+@pytest.fixture
+def page(chromium: str) -> Iterator[Page]:
+    """A page of a browser that nobody used before."""
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=OPTIONS)
+        page = browser.new_page(locale="en-US", viewport={"width": 1400, "height": 1200})
+        page.set_default_timeout(PATIENCE)
+        expect.set_options(timeout=PATIENCE)
+        yield page
+        browser.close()
+
+
+def open_question(page: Page, airflow: LocalAirflow, dag_id: str, run_id: str) -> None:
+    """Open the page that asks for the approval, once it is asked for."""
+    asking = airflow.wait_for_question(dag_id, run_id, "approve")
+    run = f"/dags/{dag_id}/runs/{quote(run_id, safe='')}"
+    page.goto(f"{airflow.url}{run}/tasks/{asking['task_id']}/required_actions")
+    expect(page.get_by_role("button", name="Approve", exact=True)).to_be_enabled()
+
+
+def test_a_reviewer_sees_what_changes_and_a_click_on_approve_takes_it_live_and_announces_it(
+    airflow: LocalAirflow, emulator: Emulator, runs: RunOf, page: Page
+) -> None:
+    dag_id, run_id = runs["release"]
+    open_question(page, airflow, dag_id, run_id)
+
+    expect(page.get_by_text("Go live with version 4 of contoso/contoso-web?").first).to_be_visible()
+    expect(page.get_by_text("to go live: version 4", exact=True)).to_be_visible()
+    expect(page.get_by_text("live now: version 3", exact=True)).to_be_visible()
+    preview = page.get_by_role("link", name="Look at the preview")
+    expect(preview).to_have_attribute(
+        "href", "https://azuremarketplace.microsoft.com/marketplace/apps/contoso.contoso-web-preview"
+    )
+    changes = page.get_by_role("code").filter(has_text=f"+description: {DESCRIPTION}")
+    expect(changes).to_contain_text("+    1.7.0:")
+    expect(changes).to_contain_text("osVhdUrl: https://contoso.blob.core.windows.net/images/web-1.7.0.vhd")
+    # What somebody wrote into the offer is text.
+    for element in ("#injected", "img[src=nowhere]", "a[href*='injected.example']", "h1:text('heading')"):
+        expect(page.locator(element)).to_have_count(0)
+    assert page.title() != "1"
+    assert go_lives(emulator, "contoso-web") == 0
+
+    page.get_by_role("button", name="Approve", exact=True).click()
+
+    assert airflow.wait_for_run(dag_id, run_id) == "success"
+    assert accepted(emulator, "contoso-web") == {"publish": 1, "golive": 1}
+    assert slots(emulator, "contoso-web") == {"preview": 4, "production": 4}
+    tasks = tasks_of(airflow, dag_id, run_id)
+    assert started(tasks["announce", -1]) >= completed_at(emulator, "contoso-web")
+    assert airflow.xcom(tasks["approve", -1])["chosen_options"] == ["Approve"]
+    # The asset has started the Dag of those who announce.
+    wait_for(lambda: bool(airflow.runs_of("announce")), "the Dag announce to be started", seconds=60)
+    [announcing] = airflow.runs_of("announce")
+    assert airflow.wait_for_run("announce", announcing["dag_run_id"]) == "success"
+    told = airflow.xcom(tasks_of(airflow, "announce", announcing["dag_run_id"])["tell", -1])
+    link = "https://azuremarketplace.microsoft.com/marketplace/apps/contoso.contoso-web"
+    assert told == [f"{link} is live, by run {run_id} of release_offer"]
+
+
+def test_a_click_on_reject_takes_nothing_live_skips_the_rest_and_leaves_who_it_was(
+    airflow: LocalAirflow, emulator: Emulator, runs: RunOf, page: Page
+) -> None:
+    dag_id, run_id = runs["rejected"]
+    open_question(page, airflow, dag_id, run_id)
+    expect(page.get_by_text("live now: nothing; this is the first release", exact=True)).to_be_visible()
+
+    page.get_by_role("button", name="Reject", exact=True).click()
+
+    assert airflow.wait_for_run(dag_id, run_id) == "success"
+    assert states_of(airflow, dag_id, run_id) == {
+        "publish": "success",
+        "review": "success",
+        "approve": "skipped",
+        "go_live": "skipped",
+        "announce": "skipped",
+    }
+    assert accepted(emulator, "to-be-rejected") == {"publish": 1, "golive": 0}
+    assert slots(emulator, "to-be-rejected") == {"preview": 2, "production": None}
+    approve = tasks_of(airflow, dag_id, run_id)["approve", -1]
+    answer = airflow.xcom(approve)
+    assert answer["chosen_options"] == ["Reject"]
+    assert answer["responded_by_user"]["name"]
+    assert "version 2 of contoso/to-be-rejected? Reject: nothing goes live." in airflow.task_log(approve)

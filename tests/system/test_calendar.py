@@ -1,0 +1,60 @@
+"""Backfills of days that were missed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.system.watching import states_of
+
+if TYPE_CHECKING:
+    from airflow_provider_cpp.hooks.cloud_partner import CloudPartnerHook
+    from dev.emulator_process import Emulator
+    from dev.local_airflow import LocalAirflow
+    from tests.system.conftest import RunOf
+
+CALENDAR = "release_calendar"
+DUE = {
+    "contoso-mail": ["4.0.0", "4.0.1"],
+    "contoso-shop": ["2.5.0", "2.5.1"],
+    "contoso-wiki": ["1.1.0"],
+}
+IMAGES = "microsoft-azure-virtualmachines.vmImages"
+
+
+def run_on(airflow: LocalAirflow, day: int) -> tuple[str, str]:
+    """Dag and run of a day of the March of the example's calendar."""
+    [run_id] = [
+        run["dag_run_id"]
+        for run in airflow.runs_of(CALENDAR)
+        if run["logical_date"].startswith(f"2026-03-{day:02}")
+    ]
+    return CALENDAR, run_id
+
+
+def images_of_go_lives(emulator: Emulator, hook: CloudPartnerHook, offer_id: str) -> list[set[str]]:
+    """Which images customers could choose after each go-live that completed, in the order of their start."""
+    lives = [
+        operation
+        for operation in reversed(emulator.offers()[f"contoso/{offer_id}"]["operations"])
+        if (operation["submissionType"], operation["submissionState"]) == ("goLive", "completed")
+    ]
+    found = [hook.get_offer(offer_id, version=live["publishingVersion"]).definition for live in lives]
+    # What was live before the first day has no images.
+    return [images for one in found if (images := set(one["plans"][0].get(IMAGES, {})))]
+
+
+@pytest.mark.timeout(400)
+def test_a_backfill_releases_what_was_due_on_its_days_and_nothing_on_the_others(
+    airflow: LocalAirflow, emulator: Emulator, hook: CloudPartnerHook, runs: RunOf
+) -> None:
+    assert [airflow.wait_for_run(*run_on(airflow, day)) for day in (1, 2, 3)] == ["success"] * 3
+
+    assert images_of_go_lives(emulator, hook, "contoso-mail")[0] == {"4.0.0"}
+    lane = states_of(airflow, *run_on(airflow, 2), map_index=0)
+    assert lane == dict.fromkeys(["the_one_before_is_live", "add_image", "publish", "go_live"], "success")
+    for day in (1, 3):
+        states = states_of(airflow, *run_on(airflow, day))
+        assert states.pop("due") == "success"
+        assert set(states.values()) == {"skipped"}
