@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 PYTHON ?= $(firstword $(foreach p,python3 python3.13 python3.12 python3.11,\
 	$(shell $(p) -c 'import sys; sys.version_info >= (3, 11) and print("$(p)")' 2>/dev/null)))
 
-.PHONY: help demo test test-long browser lint clean
+.PHONY: help demo test test-long browser services lint clean
 
 help:  ## Say what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -23,6 +23,10 @@ test-long: $(READY)  ## Run the tests that take longer: fifty offers in one run,
 
 browser:  ## Install Chromium from Debian, for the tests of what people see in the UI
 	@command -v chromium >/dev/null || { apt-get update -qq && apt-get install -y -qq chromium >/dev/null; }
+
+services:  ## Install PostgreSQL and Redis from Debian, for tests on what production runs on
+	@test -d /usr/lib/postgresql && command -v redis-server >/dev/null || \
+		{ apt-get update -qq && apt-get install -y -qq postgresql redis-server >/dev/null; }
 
 lint: $(READY)  ## Check style and types
 	$(BIN)/ruff check

@@ -15,6 +15,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
+import uuid
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Self
 from urllib.parse import quote
@@ -168,8 +169,20 @@ class LocalAirflow:
     def trigger(self, dag_id: str, conf: Mapping[str, Any] | None = None) -> str:
         """Start a run of a Dag, once the Dag is known, and return its id."""
         wait_for(lambda: self.has_dag(dag_id), f"the Dag {dag_id} to be known", seconds=120)
-        run = self.api("POST", f"/dags/{dag_id}/dagRuns", {"logical_date": None, "conf": dict(conf or {})})
-        return str(run["dag_run_id"])
+        run_id = f"manual__{uuid.uuid4()}"
+        body = {"dag_run_id": run_id, "logical_date": None, "conf": dict(conf or {})}
+        wait_for(lambda: self._has_begun(dag_id, body), f"a run of {dag_id} to begin", seconds=60)
+        return run_id
+
+    def _has_begun(self, dag_id: str, body: Any) -> bool:
+        try:
+            self.api("POST", f"/dags/{dag_id}/dagRuns", body)
+        except urllib.error.HTTPError as error:
+            # With SQLite, its database may be locked for a while; what had its effect is there (409).
+            if error.code not in (409, 500):
+                raise
+            return error.code == 409
+        return True
 
     def has_dag(self, dag_id: str) -> bool:
         """Whether the Dag is known; raise if a Dag file can't be imported."""

@@ -1,19 +1,20 @@
 """PostgreSQL and Redis on this machine, for a deployment of Airflow as production has it.
 
-Each is a process of ours in a folder of its own, listens on the loopback only, at a port that the system
-chose, and is gone when it is stopped. The programs are Debian's: `make services`.
+Each is a process of ours in a folder of its own, listens on the loopback only, at a port that was free, and
+is gone when it is stopped. The programs are Debian's: `make services`.
 """
 
 from __future__ import annotations
 
 import os
+import random
 import shutil
 import socket
 import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dev.local_airflow import free_port, wait_for
+from dev.local_airflow import wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,8 +25,12 @@ class _Service:
 
     def __init__(self, home: Path) -> None:
         self.home = home
-        self.port = free_port()
+        self.port = lasting_port()
         self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def is_running(self) -> bool:
+        return self._process is not None and self._process.poll() is None
 
     def command(self) -> Sequence[str]:
         raise NotImplementedError
@@ -98,7 +103,7 @@ class PostgreSQL(_Service):
     def stop(self, *, kill: bool = False) -> None:
         """End it with all its children: fast, or with SIGQUIT, after which it recovers from its log."""
         if self._process is not None:
-            # `immediate` is what a power failure leaves behind; killing the leader alone would leave children.
+            # As after a power failure. Killing the leader alone would leave its children.
             self._run("pg_ctl", "stop", "-D", str(self._data), "-m", "immediate" if kill else "fast")
             self._process.wait(timeout=30)
             self._process = None
@@ -132,6 +137,18 @@ class Redis(_Service):
             raise RuntimeError("redis-server was not found: `make services` installs it.")
         options = ["--bind", "127.0.0.1", "--port", str(self.port), "--dir", str(self.home)]
         return [found, *options, "--appendonly", "yes", "--save", ""]
+
+
+def lasting_port() -> int:
+    """Return a port that nobody uses now, and that the system gives to nobody while its server is away."""
+    while True:
+        port = random.randrange(10_000, 30_000)  # below those of outgoing connections
+        with socket.socket() as listener:
+            try:
+                listener.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+        return port
 
 
 def _postgresql_programs() -> Path:

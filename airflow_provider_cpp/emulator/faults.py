@@ -10,11 +10,13 @@ A rule, as it is posted to ``/_emulator/faults``, or stands in the JSON array of
       "count": 1,             optional: to how many it applies at most, null: for ever; without it 1, with a
                               probability null
       "delay": 2.5            seconds before the request is handled
+      "hold": 2.5             seconds after it was, for which the answer is kept back; it is in the journal
+                              already
       "lag": 180              a GET is answered as things stood so many seconds of the real service ago, which
                               --time-scale divides, but not before the seed: operations begun since are
                               unknown, others where they were, and so are an offer's status, slots and
                               version; what is in its draft is as it is now
-                              these two, together or alone, alone or with one of those that follow:
+                              these three, together or alone, alone or with one of those that follow:
       "status": 503, "headers": {"Retry-After": "2"}, "body": "..."
                               answered instead of handling; the last two are optional
       "close": "before"       the connection is closed without an answer, before the request is handled
@@ -41,6 +43,7 @@ Recipes::
     throttled           {"status": 429, "headers": {"Retry-After": "2"}}
     one in ten          {"probability": 0.1, "status": 503}
     answer lost         {"method": "POST", "close": "after"}
+    answer late         {"method": "POST", "hold": 20}
     HTML page           {"status": 502, "headers": {"Content-Type": "text/html"}, "body": "<p>"}
     bare JSON string    {"status": 500, "body": "\"Something failed.\""}
     empty body          {"status": 500}
@@ -67,13 +70,15 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _MAIN_KEYS = ("status", "close", "replace", "truncate")
-_KEYS = ("method", "path", "skip", "probability", "count", "delay", "lag", "headers", "body", *_MAIN_KEYS)
+_SIDE_KEYS = ("delay", "hold", "lag")
+_KEYS = ("method", "path", "skip", "probability", "count", "headers", "body", *_SIDE_KEYS, *_MAIN_KEYS)
 _MOST = sys.float_info.max  # neither what JSON calls Infinity nor NaN
 _NUMBERS: dict[str, tuple[Any, int, float]] = {
     "skip": (int, 0, _MOST),
     "probability": ((int, float), 0, 1),
     "count": (int, 1, _MOST),
     "delay": ((int, float), 0, _MOST),
+    "hold": ((int, float), 0, _MOST),
     "lag": ((int, float), 0, _MOST),
     "truncate": (int, 0, _MOST),
 }
@@ -167,8 +172,10 @@ def _parse(rule: Any, draws: random.Random) -> Fault:
         if key not in _KEYS:
             raise FaultError(f"'{key}' is not a key of a fault; these are: {', '.join(_KEYS)}.")
     main = [key for key in _MAIN_KEYS if key in rule]
-    if len(main) > 1 or not (main or "delay" in rule or "lag" in rule):
-        raise FaultError(f"A fault has 'delay', 'lag' or both, alone or with one of {', '.join(_MAIN_KEYS)}.")
+    if len(main) > 1 or not (main or set(_SIDE_KEYS) & set(rule)):
+        raise FaultError(
+            f"A fault has some of {', '.join(_SIDE_KEYS)}, alone or with one of {', '.join(_MAIN_KEYS)}."
+        )
     if "status" not in rule and ("headers" in rule or "body" in rule):
         raise FaultError("'headers' and 'body' belong to 'status', or into 'replace'.")
     _check_numbers(rule)

@@ -74,6 +74,10 @@ class Gate:
         entry.status = None if answer is None else answer.status_code
         self._journal.add(entry)
         self._report(entry)
+        try:
+            await asyncio.sleep(action.get("hold", 0))
+        except asyncio.CancelledError:
+            answer = None
         if answer is None:
             await _abort(scope, receive)
         elif "truncate" in action:

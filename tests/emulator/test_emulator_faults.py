@@ -139,6 +139,29 @@ def test_a_delay_alone_and_with_another_fault(emulator: Emulator, client: Client
     assert time.monotonic() - began >= 0.4
 
 
+def test_an_answer_that_is_kept_back_has_its_effect_and_is_in_the_journal_at_once(
+    emulator: Emulator, client: Client
+) -> None:
+    emulator.inject(path="golive", hold=30)
+    with pytest.raises(requests.Timeout):
+        client.post(
+            f"{emulator.url}/api/publishers/contoso/offers/{GO_LIVE}",
+            params={"api-version": "2017-10-31"},
+            timeout=1,
+        )
+    assert emulator.offers()["contoso/contoso-linux"]["status"] == "running"
+    (entry,) = emulator.requests(path="golive")
+    assert (entry["status"], entry["effect"], entry["fault"]["hold"]) == (202, True, 30)
+
+
+def test_an_answer_that_was_kept_back_is_the_same(emulator: Emulator, client: Client) -> None:
+    emulator.inject(path="golive", hold=0.5)
+    began = time.monotonic()
+    answer = client.offer("POST", GO_LIVE)
+    assert time.monotonic() - began >= 0.5
+    assert (answer.status_code, "Location" in answer.headers) == (202, True)
+
+
 def test_what_is_delayed_happens_although_the_client_has_gone(emulator: Emulator, client: Client) -> None:
     emulator.inject(path="golive", delay=2)
     with pytest.raises(requests.Timeout):
@@ -313,7 +336,7 @@ def test_the_recipes(emulator: Emulator, client: Client, name: str, status: int,
 
 
 def test_every_recipe_is_accepted(emulator: Emulator) -> None:
-    assert len(RECIPES) == 14
+    assert len(RECIPES) == 15
     for rule in RECIPES.values():
         emulator.inject(**rule)
     assert len(emulator.faults()) == len(RECIPES)
@@ -423,6 +446,7 @@ def test_a_token_endpoint_can_fail_too(emulator: Emulator, client: Client) -> No
         {"body": "x", "delay": 1},
         {"close": "during"},
         {"delay": -1},
+        {"hold": -1},
         {"truncate": True},
         {"status": 503, "count": 0},
         {"status": 503, "count": "1"},

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import tempfile
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +14,7 @@ import pytest
 from airflow_provider_cpp.hooks.cloud_partner import CloudPartnerHook
 from dev.emulator_process import Emulator, running_emulator
 from dev.local_airflow import LocalAirflow
+from dev.services import PostgreSQL
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -128,10 +131,32 @@ def airflow(emulator: Emulator, tmp_path_factory: pytest.TempPathFactory) -> Ite
         "AIRFLOW_CONN_CLOUD_PARTNER_DEFAULT": json.dumps(emulator.connection),
         "PYTHONPATH": str(ROOT),
     }
-    with LocalAirflow(home, dags, environment) as airflow:
+    with _database() as database, LocalAirflow(home, dags, environment | database) as airflow:
         # Of the example Dag `release_many`.
         airflow.api("POST", "/pools", {"name": "marketplace", "slots": 8})
         yield airflow
+
+
+@contextmanager
+def _database() -> Iterator[dict[str, str]]:
+    """Return what leads Airflow to a PostgreSQL of ours; without one on this machine, to its own SQLite.
+
+    With SQLite, what so many tasks write at once is slow, and locked now and then.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="postgresql-"))
+    folder.chmod(0o755)  # PostgreSQL runs as a user of its own
+    try:
+        server = PostgreSQL(folder / "server")
+    except RuntimeError:
+        yield {}
+        return
+    try:
+        server.start()
+        server.make_database()
+        yield {"AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": server.url}
+    finally:
+        server.stop()
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture
