@@ -72,6 +72,9 @@ BUILT_IN: dict[str, Any] = {
                 {"id": "contoso-classic", "state": "preview", "migrated": False},
                 {"id": "contoso-next", "state": "never-published"},
                 {"id": "contoso-web", "state": "live", "version": 3},
+                {"id": "contoso-mail", "state": "never-published"},
+                {"id": "contoso-shop", "state": "live"},
+                {"id": "contoso-wiki", "state": "live", "migrated": False},
             ],
         }
     ],
