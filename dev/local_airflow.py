@@ -222,7 +222,20 @@ class LocalAirflow:
 
     def answer(self, ti: Mapping[str, Any], option: str) -> None:
         """Choose an option of a task that asks somebody, as a click in the UI does."""
+        self.wait_until_handed_over(ti)
         self.api("PATCH", f"{_path(ti)}/{ti['map_index']}/hitlDetails", {"chosen_options": [option]})
+
+    def wait_until_handed_over(self, ti: Mapping[str, Any]) -> None:
+        """Wait until the scheduler knows that the worker is done with a task that asks somebody.
+
+        Answered before, the task would fail ("finished with state success, but the task instance's state
+        attribute is queued"). People aren't that fast.
+        """
+        task = f"dag_id={ti['dag_id']}, task_id={ti['task_id']}, run_id={ti['dag_run_id']}"
+        line = f"TaskInstance Finished: {task}, map_index={ti['map_index']},"
+        wait_for(
+            lambda: line in self.tail("scheduler", lines=0), f"{ti['task_id']} to be handed over", seconds=60
+        )
 
     def wait_for_question(
         self, dag_id: str, run_id: str, task_id: str, *, map_index: int = -1, seconds: float = 300
@@ -241,14 +254,7 @@ class LocalAirflow:
                 raise RuntimeError(f"Run {run_id} of {dag_id}: {state}, and {task_id} did not ask.")
             return bool(found)
 
-        def is_settled() -> bool:
-            task = f"task_id={found[0]['task_id']}, run_id={run_id}, map_index={map_index},"
-            return f"TaskInstance Finished: dag_id={dag_id}, {task}" in self.tail("scheduler", lines=0)
-
         wait_for(is_asked, f"{task_id} of {dag_id} to ask", seconds=seconds)
-        # Answered before the scheduler knows that the worker is done with it, the task would fail ("finished
-        # with state success, but the task instance's state attribute is queued"). People aren't that fast.
-        wait_for(is_settled, f"the scheduler to know that {task_id} of {dag_id} asks", seconds=60)
         return found[0]
 
     def clear_failed(self, dag_id: str, run_id: str) -> None:

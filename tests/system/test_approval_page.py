@@ -60,6 +60,7 @@ def page(chromium: str) -> Iterator[Page]:
 def open_question(page: Page, airflow: LocalAirflow, dag_id: str, run_id: str) -> None:
     """Open the page that asks for the approval, once it is asked for."""
     asking = airflow.wait_for_question(dag_id, run_id, "approve")
+    airflow.wait_until_handed_over(asking)
     run = f"/dags/{dag_id}/runs/{quote(run_id, safe='')}"
     page.goto(f"{airflow.url}{run}/tasks/{asking['task_id']}/required_actions")
     expect(page.get_by_role("button", name="Approve", exact=True)).to_be_enabled()
