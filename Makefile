@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 PYTHON ?= $(firstword $(foreach p,python3 python3.13 python3.12 python3.11,\
 	$(shell $(p) -c 'import sys; sys.version_info >= (3, 11) and print("$(p)")' 2>/dev/null)))
 
-.PHONY: help demo test test-long browser services lint clean
+.PHONY: help demo test test-long fuzz browser services lint clean
 
 help:  ## Say what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -20,6 +20,9 @@ test: $(READY)  ## Run the tests, those of whole Dags on a real Airflow too
 
 test-long: $(READY)  ## Run the tests that take longer: fifty offers in one run, a backfill over ten days
 	$(BIN)/python -m pytest -m long
+
+fuzz: $(READY)  ## Give whatever comes from outside, and what users type, thousands of odd values
+	$(BIN)/python -m pytest -m hypothesis --hypothesis-profile fuzz --timeout 1800
 
 browser:  ## Install Chromium from Debian, for the tests of what people see in the UI
 	@command -v chromium >/dev/null || { apt-get update -qq && apt-get install -y -qq chromium >/dev/null; }

@@ -7,7 +7,8 @@ import logging
 import os
 import re
 import ssl
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
@@ -26,9 +27,10 @@ from urllib3.exceptions import NewConnectionError
 from yarl import URL
 
 from airflow_provider_cpp import api
+from airflow_provider_cpp.masking import mask, mask_long_words
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+    from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
     from types import ModuleType
 
     from airflow.providers.common.compat.sdk import Connection
@@ -36,9 +38,32 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 log = logging.getLogger(__name__)
 
-# azure-identity tells each of its requests, with all headers, at INFO: too much for the log of a wait.
+# These quote what they were answered, which may repeat what was sent. While something of ours is sent they
+# keep it to themselves: the error that comes of it says the same, with the secrets masked.
+_QUOTING = {
+    "azure.identity._credentials.chained": logging.DEBUG,
+    "azure.identity._internal.decorators": logging.DEBUG,
+    "azure.identity._internal.get_token_mixin": logging.DEBUG,
+    "azure.identity._internal.msal_managed_identity_client": logging.DEBUG,
+    "azure.identity.aio._credentials.chained": logging.DEBUG,
+    "azure.identity.aio._internal.decorators": logging.DEBUG,
+    "azure.identity.aio._internal.get_token_mixin": logging.DEBUG,
+    "msal.oauth2cli.oauth2": logging.DEBUG,
+    "urllib3.connection": logging.WARNING,
+    "urllib3.connectionpool": logging.WARNING,
+}
+_sending: ContextVar[bool] = ContextVar("sending", default=False)
+
+
+def _is_discreet(record: logging.LogRecord) -> bool:
+    return not _sending.get() or record.levelno < _QUOTING[record.name]
+
+
+for _name in _QUOTING:
+    logging.getLogger(_name).addFilter(_is_discreet)
+# What azure-core says of each request, with its headers.
 _identity_log = log.getChild("identity")
-_identity_log.setLevel(logging.WARNING)
+_identity_log.disabled = True
 
 DEFAULT_AUTHORITY = "https://login.microsoftonline.com"
 # For any other identity host, asking the public cloud whether it exists is pointless, and may be impossible.
@@ -46,6 +71,7 @@ _KNOWN_AUTHORITIES = (DEFAULT_AUTHORITY, "https://login.microsoftonline.us", "ht
 # Longer than the usual `poke_interval`, so that polls find their TLS connection still open; in seconds.
 _KEEPALIVE = 75
 _IDENTITY_RETRIES = 2
+_HOST_URL = re.compile(r"[a-z]+://([a-z0-9][a-z0-9._-]*|\[[0-9a-f:.]+\])(:[0-9]{1,5})?", re.IGNORECASE)
 # Airflow gives a trigger half a minute for what it does when its task is killed.
 _BRIEFLY: dict[str, Any] = {
     "retry": tenacity.retry_if_exception(
@@ -182,6 +208,7 @@ class CloudPartnerHook(HttpHook):
         self._settings: Settings | None = None
         self._session: requests.Session | None = None
         self._token: Callable[[], str] | None = None
+        self._sent_token = ""
         self._entered = 0
         self._kept: _Shared | None = None
         self._until_exit = AsyncExitStack()
@@ -431,16 +458,21 @@ class CloudPartnerHook(HttpHook):
         self._session.headers.update(headers or {})
         return self._session
 
-    def _authorize(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+    def _get_token_provider(self) -> Callable[[], str]:
         if self._token is None:
             import azure.identity
 
             credential = _credential(self.settings, azure.identity, connection_verify=self.settings.verify)
             self._token = azure.identity.get_bearer_token_provider(credential, api.TOKEN_SCOPE)
+        return self._token
+
+    def _authorize(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        get_token = self._get_token_provider()
         try:
-            request.headers["Authorization"] = f"Bearer {self._token()}"
-        except AzureError as error:
-            raise _identity_error(self.settings, error) from error
+            self._sent_token = get_token()
+        except Exception as error:  # whatever azure-identity makes of an answer that it can't read
+            raise _identity_error(self.settings, error) from None
+        request.headers["Authorization"] = f"Bearer {self._sent_token}"
         return request
 
     def _send(self, make_call: Callable[[Settings], api.Call[T]]) -> T:
@@ -449,26 +481,33 @@ class CloudPartnerHook(HttpHook):
         if response.status == 401:
             self._token = None  # revoked, or refused for another reason that a fresh one may cure
             response = self._send_once(call)
-        return call.read(response)
+        return _read(call, response, self._sent_token)
 
     def _send_once(self, call: api.Call[Any]) -> api.Response:
-        settings = self.settings
+        """Send a request once.
+
+        :raises CloudPartnerError: there was no answer
+        """
+        settings, session = self.settings, self.get_conn()
+        self._get_token_provider()  # says what is wrong with the connection
         try:
-            answer = self.get_conn().request(
-                call.method,
-                settings.base_url + call.target(settings.api_version),
-                json=call.json_body,
-                headers=dict(call.headers),
-                timeout=settings.timeout,
-                allow_redirects=False,
-                # Said for each request: the environment would have its way over what the session says.
-                verify=settings.verify,
-                proxies=dict(settings.proxies) or None,
-            )
-            token = str(answer.request.headers.get("Authorization", "")).partition(" ")[2]
-            return _response(settings, token, answer.status_code, answer.headers, answer.content)
-        except requests.RequestException as error:
-            raise _no_answer(call, settings, error, unsent=_is_unsent(error)) from error
+            with _quietly():
+                answer = session.request(
+                    call.method,
+                    settings.base_url + call.target(settings.api_version),
+                    json=call.json_body,
+                    headers=dict(call.headers),
+                    timeout=settings.timeout,
+                    allow_redirects=False,
+                    # Said for each request: the environment would have its way over what the session says.
+                    verify=settings.verify,
+                    proxies=dict(settings.proxies) or None,
+                )
+        except api.CloudPartnerError:
+            raise
+        except Exception as error:  # also what the libraries below requests make of an odd answer
+            raise _no_answer(call, settings, error, self._sent_token, unsent=_is_unsent(error)) from None
+        return api.Response(answer.status_code, answer.headers, answer.content, settings.base_url)
 
     # --- sending, in an event loop --------------------------------------------------------------------------
 
@@ -533,8 +572,9 @@ class CloudPartnerHook(HttpHook):
             response = await shared.send(call, token)
             if response.status == 401:
                 await shared.renew(token)
-                response = await shared.send(call, await shared.token())
-            return call.read(response)
+                token = await shared.token()
+                response = await shared.send(call, token)
+            return _read(call, response, token)
 
 
 class _Shared:
@@ -582,9 +622,10 @@ class _Shared:
     async def token(self) -> str:
         """Return a token; it is asked for once and renewed before it expires."""
         try:
-            return str(await self._get_token())
-        except AzureError as error:
-            raise _identity_error(self.settings, error) from error
+            with _quietly():
+                return str(await self._get_token())
+        except Exception as error:  # whatever azure-identity makes of an answer that it can't read
+            raise _identity_error(self.settings, error) from None
 
     async def renew(self, refused: str) -> None:
         """Forget a token that the service refused, unless another use of the connection did so already."""
@@ -610,23 +651,33 @@ class _Shared:
                 allow_redirects=False,
                 proxy=self._proxy,
             ) as answer:
-                return _response(settings, token, answer.status, answer.headers, await answer.read())
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+                return api.Response(answer.status, answer.headers, await answer.read(), settings.base_url)
+        except Exception as error:  # also what aiohttp makes of an odd answer
             unsent = isinstance(error, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError)
-            raise _no_answer(call, settings, error, unsent=unsent) from error
+            raise _no_answer(call, settings, error, token, unsent=unsent) from None
 
 
 _shared_by_loop: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[Settings, _Shared]] = WeakKeyDictionary()
 
 
-def _response(
-    settings: Settings, token: str, status: int, headers: Mapping[str, str], body: bytes
-) -> api.Response:
-    """Return what came back, without the token, which a gateway's error page may repeat."""
-    if token:
-        body = body.replace(token.encode(), b"***")
-        headers = {name: value.replace(token, "***") for name, value in headers.items()}
-    return api.Response(status, headers, body, settings.base_url)
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """Keep those quiet who quote from what they are answered."""
+    before = _sending.set(True)
+    try:
+        yield
+    finally:
+        _sending.reset(before)
+
+
+def _read(call: api.Call[T], response: api.Response, token: str) -> T:
+    """Return what an answer means; an error of it without the token, which a gateway's page may repeat."""
+    try:
+        return call.read(response)
+    except api.CloudPartnerError as error:
+        error.args = (mask(str(error), [token]),)
+        error.code = error.code and mask(error.code, [token])
+        raise
 
 
 def _ssl_context(settings: Settings) -> ssl.SSLContext | bool:
@@ -718,9 +769,11 @@ def _async_credential(settings: Settings, session: aiohttp.ClientSession) -> tup
     return credential, azure.identity.aio.get_bearer_token_provider(credential, api.TOKEN_SCOPE)
 
 
-def _identity_error(settings: Settings, error: AzureError) -> api.CloudPartnerError:
+def _identity_error(settings: Settings, error: Exception) -> api.CloudPartnerError:
     """Return the error for a token that could not be had: an outage passes, a refusal stays."""
-    words = api.plain_text(error.message.replace(settings.client_secret or "\0", "***"), 500)
+    said = error.message if isinstance(error, AzureError) else f"{type(error).__name__}: {error}"
+    secrets = (settings.client_secret, os.environ.get("IDENTITY_HEADER"))
+    words = mask_long_words(mask(api.plain_text(said, 500), secrets))
     status = getattr(getattr(error, "response", None), "status_code", None)
     refused = isinstance(error, ClientAuthenticationError) and not isinstance(
         error.__cause__, AzureError | OSError
@@ -747,10 +800,10 @@ def _identity_error(settings: Settings, error: AzureError) -> api.CloudPartnerEr
 
 
 def _no_answer(
-    call: api.Call[Any], settings: Settings, error: Exception, *, unsent: bool
+    call: api.Call[Any], settings: Settings, error: Exception, token: str, *, unsent: bool
 ) -> api.CloudPartnerError:
     what = "was not sent" if unsent else "was sent, and it is not known whether it had its effect"
-    reason = api.plain_text(str(error), 300) or "no reason given"
+    reason = mask(api.plain_text(str(error), 300), [token]) or "no reason given"
     if isinstance(error, TimeoutError | requests.Timeout) and not unsent:
         reason = f"no answer within {settings.timeout:g} s"
     return api.CloudPartnerError(
@@ -761,7 +814,7 @@ def _no_answer(
     )
 
 
-def _is_unsent(error: requests.RequestException) -> bool:
+def _is_unsent(error: Exception) -> bool:
     """Whether no connection came to be, so that surely nothing was sent."""
     if isinstance(error, requests.ConnectTimeout):
         return True
@@ -796,13 +849,13 @@ def _checked_url(name: str, what: str, url: str) -> str:
     """Return a URL that secrets may be sent to: https, or on this machine; nothing but the host."""
     try:
         scheme, host, port = api.origin(url)
-        parts = urlsplit(url)
-        plain = not (parts.path or parts.query or parts.fragment) and url.isascii() and url.isprintable()
+        host.encode("ascii").decode("idna")
+        is_plain = bool(_HOST_URL.fullmatch(url))
     except ValueError:
-        plain = False
-        # Somebody may have put a password there.
-        url = re.sub(r"//[^/]*@", "//***@", url)
-    if not plain or " " in url or "\\" in url:
+        is_plain = False
+    # Somebody may have put a password there.
+    url = re.sub(r"//[^/]*@", "//***@", url)
+    if not is_plain:
         raise ValueError(
             f"{name}: {what} must be like 'https://cloudpartner.azure.com', with no path; not {url!r}."
         )

@@ -1,0 +1,172 @@
+from __future__ import annotations
+
+import json
+import os
+import time
+import warnings
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import jwt
+import pytest
+
+from airflow_provider_cpp import asking, starting
+from airflow_provider_cpp.hooks import cloud_partner
+from dev.emulator_process import Emulator, running_emulator
+from tests.provider.harness import STRANGER, TIME_SCALE, Connect, Principal, TaskInstance, offers
+from tests.security.listening import Ground, Listener, Names, make_ground
+from tests.security.recording import Recording, recording
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+#: What would sign somebody in, or lead requests elsewhere.
+BARE = ("AIRFLOW_CONN_", "AZURE_", "IDENTITY_", "MSI_", "REQUESTS_CA_", "CURL_CA_", "SSL_CERT_")
+PROXIES = ("HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY", "https_proxy", "http_proxy", "all_proxy")
+
+
+@pytest.fixture(scope="session")
+def principal(tmp_path_factory: pytest.TempPathFactory) -> Principal:
+    # Letters that look different in a URL, in JSON, in HTML and in base64.
+    return Principal(
+        tmp_path_factory.mktemp("principal"),
+        secret='S3cret~of+the/seed&"quoted"=ä?8Q',
+        identity_header="identity-header/of+the=seed&x",
+    )
+
+
+@pytest.fixture(scope="session")
+def shared_emulator(tmp_path_factory: pytest.TempPathFactory, principal: Principal) -> Iterator[Emulator]:
+    seed = {
+        "publishers": [{"id": "contoso", "offers": offers()}, {"id": "fabrikam", "offers": []}],
+        "principals": [principal.seed, STRANGER],
+    }
+    path = tmp_path_factory.mktemp("seed") / "seed.json"
+    path.write_text(json.dumps(seed))
+    with running_emulator("--seed", str(path), "--time-scale", str(TIME_SCALE)) as emulator:
+        yield emulator
+
+
+@pytest.fixture(scope="session")
+def ground(shared_emulator: Emulator, tmp_path_factory: pytest.TempPathFactory) -> Ground:
+    return make_ground(tmp_path_factory.mktemp("tls"), Path(shared_emulator.ca))
+
+
+@pytest.fixture(autouse=True)
+def _bare_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in os.environ:
+        if name.startswith(BARE) or name in PROXIES:
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def connect(monkeypatch: pytest.MonkeyPatch) -> Connect:
+    return Connect(monkeypatch)
+
+
+@pytest.fixture
+def emulator(shared_emulator: Emulator) -> Emulator:
+    """An emulator as its seed says."""
+    shared_emulator.reset()
+    return shared_emulator
+
+
+@pytest.fixture
+def gateway(emulator: Emulator, ground: Ground, connect: Connect) -> Iterator[Listener]:
+    """What stands before API and identity host, and where the default connection leads."""
+    with ground.listener(emulator) as listener:
+        connect(emulator, host=listener.url, extra={"authority": listener.url, "verify": ground.verify})
+        yield listener
+
+
+@pytest.fixture
+def elsewhere(ground: Ground) -> Iterator[Listener]:
+    """Somebody else, who would like to have a token."""
+    with ground.listener() as listener:
+        yield listener
+
+
+@pytest.fixture
+def names(monkeypatch: pytest.MonkeyPatch) -> Names:
+    names = Names()
+    monkeypatch.setattr("socket.getaddrinfo", names.getaddrinfo)
+    return names
+
+
+@pytest.fixture
+def unverified(gateway: Listener, connect: Connect, emulator: Emulator) -> Iterator[Listener]:
+    """The gateway, and a connection whom no certificate keeps from sending a token anywhere."""
+    connect(emulator, host=gateway.url, extra={"verify": False})
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield gateway
+
+
+@pytest.fixture
+def context() -> dict[str, Any]:
+    """The context of a task of a Dag run that began a minute ago."""
+    dag_run = SimpleNamespace(start_date=datetime.now(UTC) - timedelta(minutes=1))
+    return {"ti": TaskInstance(), "dag_run": dag_run}
+
+
+@pytest.fixture(autouse=True)
+def quick_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module, name in ((asking, "SHORT_LOOKS"), (asking, "LONG_LOOKS"), (starting, "CANCELING_LOOKS")):
+        quick = tuple(0.05 if seconds else 0.0 for seconds in getattr(module, name))
+        monkeypatch.setattr(module, name, quick)
+    monkeypatch.setattr(asking, "LONGEST_PAUSE", 0.05)
+
+
+@pytest.fixture
+def recorded(principal: Principal, monkeypatch: pytest.MonkeyPatch) -> Iterator[Recording]:
+    """Every logger at DEBUG, and all that is said."""
+    monkeypatch.setattr(cloud_partner, "_IDENTITY_RETRIES", 0)
+    with recording() as kept:
+        kept.secrets.add("client secret", principal.secret)
+        kept.secrets.add("identity header", principal.identity_header)
+        for path in (principal.certificate_path, principal.locked_path):
+            kept.secrets.add_key("private key", Path(path).read_text())
+        yield kept
+
+
+@pytest.fixture(params=["secret", "certificate", "locked certificate", "workload", "managed"])
+def sign_in(
+    request: pytest.FixtureRequest,
+    gateway: Listener,
+    ground: Ground,
+    emulator: Emulator,
+    connect: Connect,
+    principal: Principal,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> str:
+    """Each way to sign in, through the gateway."""
+    way: str = request.param
+    base = {"authority": gateway.url, "verify": ground.verify}
+    nobody: dict[str, Any] = {"login": None, "password": None}
+    if way == "certificate":
+        extra = base | {"certificate_path": principal.certificate_path}
+        connect(emulator, host=gateway.url, password=None, extra=extra)
+    elif way == "locked certificate":
+        extra = base | {"certificate_path": principal.locked_path}
+        connect(emulator, host=gateway.url, password="passphrase", extra=extra)
+    elif way == "workload":
+        claims = {
+            "iss": principal.issuer,
+            "sub": principal.subject,
+            "aud": "api://AzureADTokenExchange",
+            "exp": int(time.time()) + 3600,
+        }
+        assertion = tmp_path / "token"
+        assertion.write_text(jwt.encode(claims, principal.federated_key, "RS256"))
+        monkeypatch.setenv("AZURE_FEDERATED_TOKEN_FILE", str(assertion))
+        monkeypatch.setenv("AZURE_CLIENT_ID", principal.client)
+        monkeypatch.setenv("AZURE_TENANT_ID", principal.tenant)
+        connect(emulator, host=gateway.url, **nobody, extra=base | {"tenantId": None})
+    elif way == "managed":
+        monkeypatch.setenv("IDENTITY_ENDPOINT", f"{gateway.url}/msi/token")
+        monkeypatch.setenv("IDENTITY_HEADER", principal.identity_header)
+        connect(emulator, host=gateway.url, **nobody, extra=base | {"tenantId": None})
+    return way
