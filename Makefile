@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 PYTHON ?= $(firstword $(foreach p,python3 python3.13 python3.12 python3.11,\
 	$(shell $(p) -c 'import sys; sys.version_info >= (3, 11) and print("$(p)")' 2>/dev/null)))
 
-.PHONY: help demo test test-long fuzz browser services lint clean
+.PHONY: help demo test test-long chaos fuzz browser services lint clean
 
 help:  ## Say what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -16,10 +16,15 @@ demo: $(READY)  ## Run the example Dag on a real Airflow against the emulator (K
 	@$(BIN)/python -m dev.demo
 
 test: $(READY)  ## Run the tests, those of whole Dags on a real Airflow too
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup
 
 test-long: $(READY)  ## Run the tests that take longer: fifty offers in one run, a backfill over ten days
 	$(BIN)/python -m pytest -m long
+
+RELEASES ?= 100
+MINUTES ?= 25
+chaos: $(READY)  ## Kill everything while RELEASES=100 releases run, for at most MINUTES=25 (needs: make services)
+	@$(BIN)/python -m dev.chaos --releases $(RELEASES) --minutes $(MINUTES)
 
 fuzz: $(READY)  ## Give whatever comes from outside, and what users type, thousands of odd values
 	$(BIN)/python -m pytest -m hypothesis --hypothesis-profile fuzz --timeout 1800

@@ -865,7 +865,11 @@ def _read_location(call: Call[Any], response: Response) -> str:
 
 
 def _read_cancel(call: Call[str | None], response: Response) -> str | None:
-    return None if response.status == 200 else _read_location(call, response)
+    if response.status != 200:
+        return _read_location(call, response)
+    if response.body.strip():
+        _read_json(call, response, object)  # the page of something in between cancels nothing
+    return None
 
 
 def _read_operation(call: Call[Operation], response: Response) -> Operation:

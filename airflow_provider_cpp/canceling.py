@@ -1,16 +1,17 @@
 """Canceling what runs on an offer, and nothing else.
 
 The service says 202 whether or not anything runs, and shows the cancel minutes later. So what runs is found
-first, and what became of the request is asked there.
+first, and what became of the request is asked there, unless the answer names another place.
 """
 
 from __future__ import annotations
 
 import logging
+from functools import partial
 from typing import TYPE_CHECKING
 
 from airflow_provider_cpp import asking
-from airflow_provider_cpp.api import CloudPartnerError, OfferState
+from airflow_provider_cpp.api import CloudPartnerError, OfferState, OperationStatus
 from airflow_provider_cpp.asking import describe, looks, patiently
 
 if TYPE_CHECKING:
@@ -26,30 +27,20 @@ _UNDER_WAY = (OfferState.RUNNING, OfferState.NOT_STARTED, OfferState.WAITING_FOR
 log = logging.getLogger(__name__)
 
 
-def cancel(offer: OfferOperations, request: Callable[[], object]) -> str | None:
+def cancel(offer: OfferOperations, request: Callable[[], str | None]) -> str | None:
     """Cancel what runs on an offer.
 
-    :param request: sends the request
+    :param request: sends the request; returns the Location that the answer names, if it does
     :return: Location path of the operation that is being canceled; None if nothing runs
     :raises CloudPartnerError: the service refused, or can't be reached, or doesn't list what runs
     """
     location = _find_running(offer)
-    if location is None:
-        return None
-
-    def send() -> bool:
-        # It may end while the service lets us wait, and something else begin.
-        if _is_settled(offer, location):
-            return False
-        request()
-        return True
-
     in_doubt = 0
-    while True:
+    while location is not None:
         try:
-            if patiently(send, lambda error: error.is_unprocessed):
-                log.info("%s: the service accepted the cancel of %s", offer, location)
-            return location
+            send = partial(_send, offer, location, request)
+            if canceled := patiently(send, lambda error: error.is_unprocessed):
+                return canceled
         except CloudPartnerError as error:
             # Where the operation is found is known without the answer.
             if error.accepted:
@@ -58,12 +49,24 @@ def cancel(offer: OfferOperations, request: Callable[[], object]) -> str | None:
             if not error.has_unknown_outcome or in_doubt >= UNKNOWN_OUTCOMES:
                 raise
             log.warning("%s: looking whether the cancel had its effect. %s", offer, error)
+        else:
+            log.info("%s: it ended before it was canceled; looking what runs now.", offer)
+            location = _find_running(offer)
+    return None
 
 
-def _is_settled(offer: OfferOperations, location: str) -> bool:
-    """Whether there is nothing left to cancel, or somebody has asked for it already."""
+def _send(offer: OfferOperations, location: str, request: Callable[[], str | None]) -> str | None:
+    """Return where the operation is found that is being canceled; None if the one that ran has ended."""
     operation = offer.ask(location)
-    return operation.is_terminal or operation.is_being_canceled
+    # While the service lets us wait, it may end, somebody else may cancel it, and something else may begin.
+    if operation.is_being_canceled or operation.status is OperationStatus.CANCELED:
+        return location
+    if operation.is_terminal:
+        return None
+    # The list may have been late, and the service cancel what began since.
+    canceled = request() or location
+    log.info("%s: the service accepted the cancel of %s", offer, canceled)
+    return canceled
 
 
 def _find_running(offer: OfferOperations) -> str | None:

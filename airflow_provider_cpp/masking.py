@@ -40,12 +40,17 @@ def mask(text: str, secrets: Iterable[str | None]) -> str:
 
 
 def mask_long_words(text: str, length: int = 40) -> str:
-    """Return a text in which each word of so many characters is `***`.
+    """Return a text in which each word of so many characters is `***`; of a URL, each part counts.
 
     So no secret that isn't known here, such as an assertion that a library signed, is in it. GUIDs are
     shorter.
     """
-    return " ".join(_MASK if len(word) >= length else word for word in text.split(" "))
+
+    def is_long(word: str) -> bool:
+        parts = word.split("/") if word.startswith("https://") else [word]
+        return any(len(part) >= length for part in parts)
+
+    return " ".join(_MASK if is_long(word) else word for word in text.split(" "))
 
 
 # Tokens come and go; what was made of the latest is kept, since in an outage each answer is masked.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import os
 import re
@@ -775,11 +776,13 @@ def _identity_error(settings: Settings, error: Exception) -> api.CloudPartnerErr
     secrets = (settings.client_secret, os.environ.get("IDENTITY_HEADER"))
     words = mask_long_words(mask(api.plain_text(said, 500), secrets))
     status = getattr(getattr(error, "response", None), "status_code", None)
+    # What is no JSON is not the identity host's answer, but that of something in between.
     refused = isinstance(error, ClientAuthenticationError) and not isinstance(
-        error.__cause__, AzureError | OSError
+        error.__cause__, AzureError | OSError | json.JSONDecodeError
     )
-    # MSAL says an outage of the token endpoint in these words, without the answer.
-    outage = re.search(r"\bHTTP Error: (429|5\d\d)\b", words)
+    # MSAL says an outage in these words, without the answer.
+    causes = f"{words} {error.__cause__} {getattr(error.__cause__, '__context__', None)}"
+    outage = re.search(r"\bHTTP (Error|status): (429|5\d\d)\b", causes)
     if not refused or outage or status == 429 or (status or 0) >= 500:
         return api.CloudPartnerError(
             f"No token could be had from {settings.authority}, so nothing was sent ({settings.name}): "

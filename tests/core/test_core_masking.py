@@ -76,3 +76,5 @@ def test_any_text_can_be_masked(text: str, secrets: list[str]) -> None:
 def test_long_words_are_masked_and_guids_are_not() -> None:
     guid = "11111111-2222-3333-4444-555555555555"
     assert mask_long_words(f"Trace ID: {guid} {'a' * 40}.") == f"Trace ID: {guid} ***"
+    url = f"https://login.microsoftonline.com/{guid}/oauth2/v2.0/token"
+    assert mask_long_words(f"{url} {url}?seen={'a' * 40}") == f"{url} ***"

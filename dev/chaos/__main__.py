@@ -1,0 +1,281 @@
+"""`make chaos`: releases on the deployment of production, every part of which is killed at random moments.
+
+It exits with 0 only if every offer went live exactly once, none was announced before, and nothing is stuck.
+What is killed when, and what the service does wrong, is decided by a seed: `python -m dev.chaos --seed 7`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import shutil
+import signal
+import sys
+import tempfile
+import time
+import urllib.error
+from collections import Counter
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import psycopg2
+from rich.console import Console
+from rich.table import Table
+
+from dev.chaos.deployment import Deployment, moment
+from dev.chaos.plan import COMPONENTS, make_plan
+from dev.chaos.verdict import Evidence, judge
+from dev.local_airflow import wait_for
+
+if TYPE_CHECKING:
+    from dev.chaos.plan import Blow, Plan, Release
+
+#: Of the whole time: how much the chaos may take; the rest is for what is under way then.
+CHAOS_SHARE = 0.6
+TICK_SECONDS = 0.3
+#: How often somebody clears a release that failed.
+MOST_CLEARS = 8
+
+console = Console(highlight=False, soft_wrap=True)
+
+
+@dataclass
+class Happened:
+    """What was done to the deployment."""
+
+    kills: Counter[str] = field(default_factory=Counter)
+    restarts: Counter[str] = field(default_factory=Counter)
+    #: Components that ended by themselves, as some do without their database.
+    ended: Counter[str] = field(default_factory=Counter)
+    #: By offer: the try of the task whose worker was killed between its request and its XCom.
+    hits: dict[str, int] = field(default_factory=dict)
+    clears: Counter[str] = field(default_factory=Counter)
+
+
+class Chaos:
+    """Releases offers, kills what the plan says, and starts it again.
+
+    :param deadline: when to give up, by the monotonic clock
+    """
+
+    def __init__(self, plan: Plan, deployment: Deployment, deadline: float) -> None:
+        self._plan = plan
+        self._deployment = deployment
+        self._deadline = deadline
+        self._began = time.monotonic()
+        self._releases = sorted(plan.releases, key=lambda release: release.at)
+        self._blows = list(plan.blows)
+        # When to start again what is down.
+        self._due: dict[str, float] = {}
+        self._by_run = {release.run_id: release for release in plan.releases}
+        self._looked_at = 0.0
+        self._states: Counter[str] = Counter()
+        self.happened = Happened()
+
+    def run(self) -> None:
+        """Return when everything has ended, or it is too late."""
+        while time.monotonic() < self._deadline:
+            self._strike_where_aimed()
+            self._start_again()
+            self._strike()
+            self._release()
+            if time.monotonic() - self._looked_at > 3:
+                self._looked_at = time.monotonic()
+                if self._look() and not self._blows and not self._due:
+                    break
+            time.sleep(TICK_SECONDS)
+        self._start_all()
+
+    @property
+    def _now(self) -> float:
+        return time.monotonic() - self._began
+
+    def _release(self) -> None:
+        """Start the runs that are due; one that can't be started now is tried again."""
+        while self._releases and self._releases[0].at <= self._now:
+            release = self._releases[0]
+            body = {"dag_run_id": release.run_id, "logical_date": None, "conf": {"offer": release.offer_id}}
+            try:
+                self._deployment.airflow.api("POST", f"/dags/{release.dag_id}/dagRuns", body)
+            except urllib.error.HTTPError as error:
+                if error.code != 409:  # begun by a request whose answer was lost
+                    return
+            except OSError:
+                return
+            del self._releases[0]
+
+    def _strike(self) -> None:
+        """End what the plan wants to be ended by now."""
+        while self._blows and self._blows[0].at <= self._now:
+            blow = self._blows.pop(0)
+            if self._deployment.is_up(blow.target):
+                self._end(blow)
+
+    def _end(self, blow: Blow) -> None:
+        self._deployment.end(blow.target, in_order=blow.in_order)
+        (self.happened.restarts if blow.in_order else self.happened.kills)[blow.target] += 1
+        self._due[blow.target] = self._now + blow.pause
+        self._say(f"{blow.target} {'restarted' if blow.in_order else 'killed'}, away for {blow.pause:.0f} s")
+
+    def _strike_where_aimed(self) -> None:
+        """Kill the workers whose request to go live was accepted, and whose answer is kept back."""
+        with suppress(OSError):
+            for post in self._deployment.emulator.requests(method="POST", path="/golive$"):
+                offer_id = post["path"].split("/")[-2]
+                is_held = post["effect"] and "hold" in (post["fault"] or {})
+                if is_held and offer_id not in self.happened.hits:
+                    with suppress(psycopg2.Error):
+                        self._aim(self._by_run[f"release-of-{offer_id}"])
+
+    def _aim(self, release: Release) -> None:
+        task = (release.dag_id, release.run_id, release.go_live)
+        running = self._deployment.query(
+            "SELECT id, try_number FROM task_instance"
+            " WHERE dag_id = %s AND run_id = %s AND task_id = %s AND state = 'running'",
+            *task,
+        )
+        for task_instance_id, number in running:
+            worker = self._deployment.worker_of(str(task_instance_id))
+            if worker is None:
+                continue
+            self._deployment.end(worker)
+            self.happened.kills[worker] += 1
+            self._due[worker] = self._now + random.Random(release.offer_id).uniform(1, 8)
+            told = self._deployment.query(
+                "SELECT 1 FROM xcom"
+                " WHERE dag_id = %s AND run_id = %s AND task_id = %s AND key = 'return_value'",
+                *task,
+            )
+            if not told:
+                self.happened.hits[release.offer_id] = number
+                self._say(f"{worker} killed between the request for {release.offer_id} and its XCom")
+
+    def _start_again(self) -> None:
+        """Start what is due, and what ended by itself."""
+        for target in COMPONENTS:
+            if target not in self._due and not self._deployment.is_up(target):
+                self.happened.ended[target] += 1
+                self._due[target] = self._now + 2
+                self._say(f"{target} ended by itself")
+        for target in [target for target, at in self._due.items() if at <= self._now]:
+            del self._due[target]
+            self._deployment.start_again(target)
+
+    def _start_all(self) -> None:
+        for target in self._due:
+            self._deployment.start_again(target)
+        self._due.clear()
+        wait_for(self._deployment.has_database, "PostgreSQL to answer", seconds=60)
+
+    def _look(self) -> bool:
+        """Play the user who clears what failed; return whether every release has ended well."""
+        try:
+            runs = self._deployment.query("SELECT run_id, state FROM dag_run")
+        except psycopg2.Error:
+            return False
+        states = Counter(state for _, state in runs)
+        if states != self._states:
+            self._states = states
+            self._say(", ".join(f"{count} {state}" for state, count in sorted(states.items())))
+        for run_id, state in runs:
+            if state == "failed" and self.happened.clears[run_id] < MOST_CLEARS:
+                with suppress(OSError):
+                    self._clear(self._by_run[run_id])
+        return states["success"] == len(self._plan.releases)
+
+    def _clear(self, release: Release) -> None:
+        offer = self._deployment.emulator.offers()[f"contoso/{release.offer_id}"]
+        latest = offer["operations"][0] if offer["operations"] else None
+        body: dict[str, Any] = {"dry_run": False, "dag_run_id": release.run_id, "only_failed": True}
+        if latest and (latest["submissionType"], latest["submissionState"]) == ("goLive", "failed"):
+            body |= {"only_failed": False, "task_ids": [release.go_live], "include_downstream": True}
+        self._deployment.airflow.api("POST", f"/dags/{release.dag_id}/clearTaskInstances", body)
+        self.happened.clears[release.run_id] += 1
+        self._say(f"{release.offer_id} failed, and was cleared")
+
+    def _say(self, line: str) -> None:
+        console.print(f"{moment()}  {self._now:4.0f} s  {line}")
+
+
+def main() -> int:
+    """Run the chaos and return its exit code."""
+    options = _options()
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+        signal.signal(getattr(signal, name), _interrupt)
+    home = Path(tempfile.mkdtemp(prefix="chaos-"))
+    home.chmod(0o711)  # PostgreSQL has a user of its own
+    is_good = False
+    try:
+        is_good = _run(options, home)
+    except KeyboardInterrupt:
+        console.print("\nStopped; everything that was started is gone.")
+        return 130
+    finally:
+        if is_good and not options.keep:
+            shutil.rmtree(home)
+        else:
+            console.print(f"All logs are in {home}.")
+    return 0 if is_good else 1
+
+
+def _run(options: argparse.Namespace, home: Path) -> bool:
+    began = time.monotonic()
+    deadline = began + 60 * options.minutes
+    console.print(
+        f"Chaos with seed {options.seed}; the same again:"
+        f" python -m dev.chaos --releases {options.releases} --minutes {options.minutes:g}"
+        f" --seed {options.seed}"
+    )
+    plan = make_plan(options.seed, options.releases, CHAOS_SHARE * 60 * options.minutes)
+    with Deployment(home, plan) as deployment:
+        deployment.start(lambda line: console.print(f"{moment()}  {line} …"))
+        console.print(
+            f"{moment()}  everything is healthy after {time.monotonic() - began:.0f} s; {len(plan.releases)}"
+            f" releases and {len(plan.blows)} kills and restarts in the next {plan.seconds:.0f} s"
+        )
+        chaos = Chaos(plan, deployment, deadline)
+        chaos.run()
+        evidence = Evidence.gather(plan, deployment, chaos.happened.hits)
+    (home / "evidence.json").write_text(json.dumps(asdict(evidence), default=str))
+    verdict = judge(evidence)
+    _report(plan, chaos.happened, verdict.figures, time.monotonic() - began)
+    for line in verdict.broken:
+        console.print(f"BROKEN: {line}", markup=False)
+    return not verdict.broken
+
+
+def _report(plan: Plan, happened: Happened, figures: dict[str, Any], seconds: float) -> None:
+    def listed(counts: Counter[str]) -> str:
+        return f"{counts.total()} ({', '.join(f'{name} {count}' for name, count in sorted(counts.items()))})"
+
+    table = Table(title=f"\nSeed {plan.seed}, {seconds / 60:.0f} minutes", title_justify="left")
+    table.add_column("figure")
+    table.add_column("value", overflow="fold")
+    table.add_row("killed with SIGKILL", listed(happened.kills))
+    table.add_row("restarted in order", listed(happened.restarts))
+    table.add_row("ended by itself, started again", listed(happened.ended))
+    table.add_row("killed between request and XCom", str(len(happened.hits)))
+    table.add_row("releases cleared by the user", str(happened.clears.total()))
+    for name, value in figures.items():
+        table.add_row(name, str(value))
+    console.print(table)
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m dev.chaos", description=__doc__)
+    parser.add_argument("--releases", type=int, default=100, help="how many (default: %(default)s)")
+    parser.add_argument("--minutes", type=float, default=25, help="at most (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=random.randrange(10_000), help="default: a new one")
+    parser.add_argument("--keep", action="store_true", help="keep the logs of a good run, too")
+    return parser.parse_args()
+
+
+def _interrupt(signum: int, frame: object) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    sys.exit(main())

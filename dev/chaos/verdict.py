@@ -1,0 +1,258 @@
+"""Whether all is as it should be after the chaos, by two sources that know nothing of each other.
+
+The emulator says what the service began and when it completed; Airflow's database, the tasks' logs and the
+announcements say what Airflow did.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Self
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from dev.chaos.deployment import Deployment
+    from dev.chaos.plan import Plan, Release
+
+_LOCATIONS = "SELECT run_id, value FROM xcom WHERE key = 'return_value' AND task_id LIKE '%go_live'"
+_TRIES = """
+SELECT dag_id, run_id, task_id, try_number, state FROM task_instance
+UNION
+SELECT dag_id, run_id, task_id, try_number, state FROM task_instance_history
+"""
+#: Seconds for which a list that lagged behind can explain a request that the service refused: as long as the
+#: operator looks for what it may have begun.
+DOUBT_SECONDS = 180
+
+
+@dataclass(frozen=True)
+class Try:
+    """One try of a task that did not end well."""
+
+    dag_id: str
+    run_id: str
+    task_id: str
+    number: int
+    state: str
+
+    def __str__(self) -> str:
+        return f"{self.run_id}, {self.task_id}, try {self.number}: {self.state}"
+
+
+@dataclass
+class Evidence:
+    """Everything that the verdict rests on.
+
+    :param offers: where each offer stands at the emulator, by its id
+    :param journal: every request that the emulator got
+    :param runs: the state of each Dag run
+    :param tries: every try of every task
+    :param locations: what the tasks that go live returned, by run
+    :param events: what Airflow's audit log has on a try, by run, task and number
+    :param announced: the moments of each offer's announcements
+    :param hits: the try whose worker was killed between request and XCom, by offer
+    """
+
+    plan: Plan
+    offers: dict[str, dict[str, Any]]
+    journal: list[dict[str, Any]]
+    runs: dict[str, str]
+    tries: list[Try]
+    locations: dict[str, str]
+    events: dict[str, list[str]]
+    announced: dict[str, list[float]]
+    hits: dict[str, int]
+    logs: Path
+
+    @classmethod
+    def gather(cls, plan: Plan, deployment: Deployment, hits: dict[str, int]) -> Self:
+        """Read it all while the deployment still runs."""
+        query = deployment.query
+        announced: dict[str, list[float]] = {}
+        lines = deployment.announcements.read_text() if deployment.announcements.exists() else ""
+        for line in map(json.loads, lines.splitlines()):
+            announced.setdefault(line["offer"], []).append(line["time"])
+        events: dict[str, list[str]] = {}
+        for *one, event in query("SELECT run_id, task_id, try_number, event FROM log ORDER BY id"):
+            events.setdefault(" ".join(map(str, one)), []).append(event)
+        return cls(
+            plan=plan,
+            offers={offer["offerId"]: offer for offer in deployment.emulator.offers().values()},
+            journal=[json.loads(line) for line in deployment.journal.read_text().splitlines()],
+            runs=dict(query("SELECT run_id, state FROM dag_run")),
+            tries=[Try(*row) for row in query(_TRIES)],
+            locations=dict(query(_LOCATIONS)),
+            events=events,
+            announced=announced,
+            hits=hits,
+            logs=deployment.airflow.home / "logs",
+        )
+
+
+@dataclass
+class Verdict:
+    """Figures by name, and a line for every invariant that is broken."""
+
+    figures: dict[str, Any] = field(default_factory=dict)
+    broken: list[str] = field(default_factory=list)
+
+    def count(self, name: str, lines: list[str]) -> None:
+        """Add a figure that must be 0."""
+        self.figures[name] = len(lines)
+        self.broken += [f"{name}: {line}" for line in lines]
+
+
+def judge(evidence: Evidence) -> Verdict:
+    """Compare the two sources."""
+    verdict = Verdict()
+    releases = evidence.plan.releases
+    faulty = [entry for entry in evidence.journal if entry["fault"]]
+    verdict.figures |= {
+        "releases": len(releases),
+        "requests to the service": len(evidence.journal),
+        "faults injected": len(faulty),
+        "go-lives begun": sum(len(_go_lives(evidence, release)) for release in releases),
+        "of these, a second one after the first had failed": sum(release.fails_once for release in releases),
+        "tries of tasks": len(evidence.tries),
+    }
+    for name, check in {
+        "lost": _lost,
+        "doubled": _doubled,
+        "asked twice without need": _blind,
+        "early": _early,
+        "stuck": _stuck,
+        "other Location": _elsewhere,
+    }.items():
+        lines = [line for release in releases if (line := check(evidence, release))]
+        verdict.count(name, lines)
+    _judge_failures(evidence, verdict)
+    _judge_hits(evidence, verdict)
+    return verdict
+
+
+def _go_lives(evidence: Evidence, release: Release) -> list[dict[str, Any]]:
+    """Return an offer's go-lives, the latest first."""
+    operations = evidence.offers[release.offer_id]["operations"]
+    return [one for one in operations if one["submissionType"] == "goLive"]
+
+
+def _completed(evidence: Evidence, release: Release) -> dict[str, Any] | None:
+    completed = (one for one in _go_lives(evidence, release) if one["submissionState"] == "completed")
+    return next(completed, None)
+
+
+def _lost(evidence: Evidence, release: Release) -> str | None:
+    """An offer that isn't live, or whose announcement never came."""
+    if not _completed(evidence, release):
+        return f"{release.offer_id} is not live"
+    return None if evidence.announced.get(release.offer_id) else f"{release.offer_id} was not announced"
+
+
+def _doubled(evidence: Evidence, release: Release) -> str | None:
+    """Operations beyond those that were wanted: by the service's data, and by its journal."""
+    begun = len(_go_lives(evidence, release))
+    sent = sum(entry["effect"] for entry in _posts(evidence, release, "golive"))
+    publishes = sum(entry["effect"] for entry in _posts(evidence, release, "publish"))
+    if max(begun, sent) > release.go_lives or publishes > 1:
+        return f"{release.offer_id}: {begun} go-lives begun, {sent} accepted, {publishes} publishes accepted"
+    return None
+
+
+def _blind(evidence: Evidence, release: Release) -> str | None:
+    """A request that the service had to refuse, though no list lagged behind that could have caused it."""
+    lags = [
+        _seconds(entry["time"])
+        for entry in evidence.journal
+        if f"/{release.offer_id}/" in entry["path"] and "lag" in (entry["fault"] or {})
+    ]
+    for post in (*_posts(evidence, release, "golive"), *_posts(evidence, release, "publish")):
+        at = _seconds(post["time"])
+        is_refused = post["status"] in (400, 409) and not post["effect"]
+        if is_refused and not any(at - DOUBT_SECONDS <= lag <= at for lag in lags):
+            return f"{post['path']} at {post['time']} was refused with {post['status']}"
+    return None
+
+
+def _early(evidence: Evidence, release: Release) -> str | None:
+    """An announcement before the go-live was completed."""
+    completed = _completed(evidence, release)
+    at = min(evidence.announced.get(release.offer_id, []), default=None)
+    if at is None or (completed and at >= _seconds(completed["lastActionDateTime"])):
+        return None
+    return f"{release.offer_id} was announced at {datetime.fromtimestamp(at)}"
+
+
+def _stuck(evidence: Evidence, release: Release) -> str | None:
+    """A run that has not ended."""
+    state = evidence.runs.get(release.run_id, "never begun")
+    if state == "success":
+        return None
+    tasks = ", ".join(
+        str(one) for one in evidence.tries if one.run_id == release.run_id and one.state != "success"
+    )
+    return f"{release.dag_id} {release.run_id} is {state}: {tasks}"
+
+
+def _elsewhere(evidence: Evidence, release: Release) -> str | None:
+    """A Location in Airflow that is not that of the go-live that completed."""
+    completed = _completed(evidence, release)
+    told = evidence.locations.get(release.run_id)
+    if completed is None or told is None or told == completed["location"]:
+        return None
+    return f"{release.offer_id}: {told} in Airflow, {completed['location']} at the service"
+
+
+def _judge_failures(evidence: Evidence, verdict: Verdict) -> None:
+    """Every try that failed says why in its own log, or Airflow's audit log does: its process was killed."""
+    failed = [one for one in evidence.tries if one.state in ("failed", "up_for_retry")]
+    why: Counter[str] = Counter()
+    unexplained = []
+    for one in failed:
+        path = evidence.logs / f"dag_id={one.dag_id}" / f"run_id={one.run_id}" / f"task_id={one.task_id}"
+        text = "".join(file.read_text() for file in path.glob(f"attempt={one.number}.log*"))
+        events = evidence.events.get(f"{one.run_id} {one.task_id} {one.number}", [])
+        if '"level":"error"' in text or '"level":"critical"' in text:
+            why["its own log"] += 1
+        elif told := [event for event in events if event not in ("running", "success", "failed")]:
+            why[told[-1]] += 1
+        else:
+            unexplained.append(f"{one}; events {events}; log {path}")
+    verdict.figures["tries that failed, by what explains them"] = (
+        f"{len(failed)} ({', '.join(f'{name} {count}' for name, count in why.most_common())})"
+    )
+    verdict.count("unexplained", unexplained)
+
+
+def _judge_hits(evidence: Evidence, verdict: Verdict) -> None:
+    """At least one worker was killed between request and XCom, and its task was tried again."""
+    releases = {release.offer_id: release for release in evidence.plan.releases}
+    again = [
+        offer_id
+        for offer_id, number in evidence.hits.items()
+        if any(
+            one.run_id == releases[offer_id].run_id
+            and one.task_id == releases[offer_id].go_live
+            and one.number > number
+            for one in evidence.tries
+        )
+    ]
+    verdict.figures["of the tasks killed between request and XCom, tried again"] = len(again)
+    if not again:
+        verdict.broken.append("no worker was killed between the request to go live and the XCom")
+
+
+def _posts(evidence: Evidence, release: Release, verb: str) -> list[dict[str, Any]]:
+    return [
+        entry
+        for entry in evidence.journal
+        if entry["method"] == "POST" and entry["path"].endswith(f"/{release.offer_id}/{verb}")
+    ]
+
+
+def _seconds(text: str) -> float:
+    """Return a point in time of the service, whose seconds have seven digits, as seconds since the epoch."""
+    return datetime.fromisoformat(text).timestamp()
