@@ -18,7 +18,7 @@ demo: $(READY)  ## Run the example Dag on a real Airflow against the emulator (K
 test: $(READY)  ## Run the tests, those of whole Dags on a real Airflow too
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup
 
-test-long: $(READY)  ## Run the tests that take longer: fifty offers in one run, a backfill over ten days
+test-long: $(READY)  ## Run the tests that take longer: fifty offers, a backfill over ten days, users who act, lasting faults
 	$(BIN)/python -m pytest -m long
 
 RELEASES ?= 100

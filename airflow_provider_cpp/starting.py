@@ -26,6 +26,8 @@ IfRunning = Literal["adopt", "fail"]
 GO_LIVE, PUBLISH = "go-live", "publish"
 #: Seconds between two looks at an operation that is being canceled, which takes one to three minutes.
 CANCELING_LOOKS = (5.0,) * 60
+#: Seconds between two looks at what an earlier try waited for, and its trigger may be about to cancel.
+KILLED_LOOKS = (5.0,) * 3
 #: Requests with an unknown outcome before the task gives up.
 UNKNOWN_OUTCOMES = 3
 
@@ -45,6 +47,8 @@ class Start:
     :param is_achieved: tells whether what such an operation would achieve is so already
     :param is_stale: tells of one of this kind that runs whether it does something else than the request would
     :param check: raises if the request must not be sent as things stand; asked before each time it is
+    :param may_be_killed: whether an earlier try's wait, which somebody cleared, may be about to cancel what
+        runs
     """
 
     offer: OfferOperations
@@ -54,6 +58,7 @@ class Start:
     is_achieved: Callable[[], bool]
     is_stale: Callable[[Submission], bool] = lambda submission: False
     check: Callable[[], None] = lambda: None
+    may_be_killed: bool = False
     _before: list[Submission] = field(default_factory=list)
     _ended_at: set[str] = field(default_factory=set)
 
@@ -153,6 +158,10 @@ class Start:
         :raises ConflictError: it is of the same kind, but does something else; or its cancel doesn't end
         """
         location, operation = self.offer.locate(running)
+        for _ in looks(KILLED_LOOKS if self.may_be_killed else ()):
+            if operation.is_terminal or operation.is_being_canceled:
+                break
+            operation = self.offer.ask(location)
         if operation.is_being_canceled and not operation.is_terminal:
             log.info("%s: a %s is being canceled; waiting for its end.", self.offer, self.verb)
             for _ in looks(CANCELING_LOOKS):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import secrets
 import socket
 import subprocess
@@ -16,6 +17,7 @@ import time
 import urllib.error
 import urllib.request
 import uuid
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Self
 from urllib.parse import quote
@@ -133,14 +135,15 @@ class LocalAirflow:
         processes = [self._processes.pop(component) for component in components]
         family: list[psutil.Process] = []
         for process in processes:
-            if process.poll() is None:
+            with suppress(psutil.NoSuchProcess):  # it may end by itself
                 leader = psutil.Process(process.pid)
                 family += [leader, *leader.children(recursive=True)]
                 if not kill:
                     process.terminate()
         _, alive = psutil.wait_procs(family, timeout=0 if kill else 10)
         for member in alive:
-            member.kill()
+            with suppress(psutil.NoSuchProcess):
+                member.kill()
         psutil.wait_procs(alive, timeout=10)
         for process in processes:
             process.wait(timeout=10)
@@ -231,10 +234,13 @@ class LocalAirflow:
         Answered before, the task would fail ("finished with state success, but the task instance's state
         attribute is queued"). People aren't that fast.
         """
-        task = f"dag_id={ti['dag_id']}, task_id={ti['task_id']}, run_id={ti['dag_run_id']}"
-        line = f"TaskInstance Finished: {task}, map_index={ti['map_index']},"
+        task = f"dag_id='{ti['dag_id']}', task_id='{ti['task_id']}', run_id='{ti['dag_run_id']}'"
+        said = f"Received executor event with state success for task instance TaskInstanceKey({task}"
+        line = re.compile(rf"{re.escape(said)}, try_number=\d+, map_index={ti['map_index']}\)")
         wait_for(
-            lambda: line in self.tail("scheduler", lines=0), f"{ti['task_id']} to be handed over", seconds=60
+            lambda: bool(line.search(self.tail("scheduler", lines=0))),
+            f"{ti['task_id']} to be handed over",
+            seconds=60,
         )
 
     def wait_for_question(

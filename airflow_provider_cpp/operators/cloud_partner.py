@@ -168,6 +168,7 @@ class _OperationOperator(WaitMixin, _OfferOperator):
         self, start: Start, context: Context, *, if_running: IfRunning, if_done: IfDone, done: str
     ) -> str | None:
         """Start an operation exactly once."""
+        start.may_be_killed = self.cancel_on_kill and getattr(context["ti"], "try_number", 1) > 1
         if location := start.adopt(if_running=if_running, since=_began(context.get("dag_run"))):
             return location
         if if_done != "submit" and start.check_achieved():

@@ -43,6 +43,13 @@ _ERRORS: dict[str, type[CloudPartnerError]] = {
 }
 
 
+#: How a task stands that still wants its operation: somebody said that it is done, another triggerer or the
+#: next try waits for it, or is about to.
+_WANTED = ("success", "deferred", "running")
+# Tasks that nobody holds on to may be garbage collected.
+_canceling: set[asyncio.Task[None]] = set()
+
+
 class WaitTrigger(BaseTrigger):
     """Ask until the wait ends, whatever happens to the service, the network or this process.
 
@@ -157,10 +164,48 @@ class OperationTrigger(WaitTrigger):
         return path, own | arguments
 
     async def on_kill(self) -> None:
-        """Cancel the operation, if asked for, when a user acts on the waiting task. A restart is none."""
-        if self.cancel_on_kill:
-            async with await self._hook() as hook:
-                await hook.acancel_operation(self.operation_location)
+        """Cancel the operation, if asked for, when a user failed or cleared the waiting task.
+
+        Airflow calls this also when the task was marked as success, when its next try has begun, and when
+        another triggerer took over from this one: then nothing is canceled.
+        """
+        if not self.cancel_on_kill:
+            return
+        # A second later Airflow says once more that the task was killed, which would interrupt this.
+        canceling = asyncio.create_task(self._cancel_if_unwanted())
+        _canceling.add(canceling)
+        canceling.add_done_callback(_canceling.discard)
+        await asyncio.shield(canceling)
+
+    async def _cancel_if_unwanted(self) -> None:
+        try:
+            state = await asyncio.to_thread(self._task_state)
+        except Exception:
+            self.log.exception(
+                "Operation %s goes on: Airflow can't say whether somebody failed its task, or only another "
+                "triggerer waits for it now.",
+                self.operation_location,
+            )
+            return
+        if state in _WANTED:
+            self.log.info("Operation %s goes on: its task is %s.", self.operation_location, state)
+            return
+        async with await self._hook() as hook:
+            await hook.acancel_operation(self.operation_location)
+
+    def _task_state(self) -> str | None:
+        """Ask Airflow how the task stands; None if it was cleared or deleted, or this is no triggerer."""
+        ti = self.task_instance
+        if ti is None:
+            return None
+        from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
+
+        states = RuntimeTaskInstance.get_task_states(
+            dag_id=ti.dag_id, task_ids=[ti.task_id], run_ids=[ti.run_id], map_index=ti.map_index
+        )
+        name = ti.task_id if ti.map_index < 0 else f"{ti.task_id}_{ti.map_index}"
+        state: str | None = states.get(ti.run_id, {}).get(name)
+        return state
 
 
 class OfferStatusTrigger(WaitTrigger):

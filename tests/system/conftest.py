@@ -62,6 +62,19 @@ OFFERS = [
         fail={"step": "live", "messages": ["<p>The image <b>has no</b> SSH key.</p>"]},
     ),
     _offer("offer-lasting", stepSeconds={"live": 3600 * TIME_SCALE}),
+    # What somebody acts on while it waits; the first ones complete, but not before.
+    _offer("user-failed-sensor", stepSeconds={"live": 90 * TIME_SCALE}),
+    *(
+        _offer(f"user-{name}", stepSeconds={"live": 60 * TIME_SCALE})
+        for name in (
+            *("failed", "succeeded", "succeeded-canceling", "cleared", "cleared-canceling"),
+            *("deleted", "paused", "limited", "restarted", "retried"),
+        )
+    ),
+    *(
+        _offer(f"user-{name}", stepSeconds={"live": 3600 * TIME_SCALE})
+        for name in ("failed-canceling", "failed-canceling-slow", "limited-canceling", "impatient", "stalled")
+    ),
     # Of the example Dags.
     _releasable("contoso-web", state="live", version=3),
     _releasable("contoso-mail"),
