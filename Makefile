@@ -16,15 +16,15 @@ demo: $(READY)  ## Run the example Dag on a real Airflow against the emulator (K
 	@$(BIN)/python -m dev.demo
 
 test: $(READY)  ## Run the tests, those of whole Dags on a real Airflow too
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup
+	$(BIN)/python -m pytest --numprocesses 2
 
 test-long: $(READY)  ## Run the tests that take longer: fifty offers, a backfill over ten days, users who act, lasting faults
-	$(BIN)/python -m pytest -m long
+	$(BIN)/python -m pytest --numprocesses 2 -m long
 
 RELEASES ?= 100
 MINUTES ?= 25
 chaos: $(READY)  ## Kill everything while RELEASES=100 releases run, for at most MINUTES=25 (needs: make services)
-	@$(BIN)/python -m dev.chaos --releases $(RELEASES) --minutes $(MINUTES)
+	@$(BIN)/python -m dev.chaos --releases $(RELEASES) --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))
 
 fuzz: $(READY)  ## Give whatever comes from outside, and what users type, thousands of odd values
 	$(BIN)/python -m pytest -m hypothesis --hypothesis-profile fuzz --timeout 1800

@@ -580,6 +580,10 @@ def put_offer(
     if not isinstance(definition, Mapping):
         raise ValueError(f"An offer's definition must be a JSON object, not {type(definition).__name__}")
     body = dict(definition) if "definition" in definition else {"definition": dict(definition)}
+    try:
+        json.dumps(body, allow_nan=False)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ValueError(f"An offer's definition must be JSON values only: {error}") from None
     if if_match is not None and not (isinstance(if_match, str) and re.fullmatch(r"[\x21-\x7e]+", if_match)):
         raise ValueError(f"if_match must be an ETag or '*', not {if_match!r}")
     headers = {} if if_match is None else {"If-Match": if_match}

@@ -7,11 +7,10 @@ first, and what became of the request is asked there, unless the answer names an
 from __future__ import annotations
 
 import logging
-from functools import partial
 from typing import TYPE_CHECKING
 
 from airflow_provider_cpp import asking
-from airflow_provider_cpp.api import CloudPartnerError, OfferState, OperationStatus
+from airflow_provider_cpp.api import CloudPartnerError, OfferState
 from airflow_provider_cpp.asking import describe, looks, patiently
 
 if TYPE_CHECKING:
@@ -35,12 +34,22 @@ def cancel(offer: OfferOperations, request: Callable[[], str | None]) -> str | N
     :raises CloudPartnerError: the service refused, or can't be reached, or doesn't list what runs
     """
     location = _find_running(offer)
+    if location is None:
+        return None
+
+    def send() -> str:
+        # It may end while the service lets us wait, and something else begin.
+        if _is_settled(offer, location):
+            return location
+        # The list may have been late, and the service cancel what began since.
+        canceled = request() or location
+        log.info("%s: the service accepted the cancel of %s", offer, canceled)
+        return canceled
+
     in_doubt = 0
-    while location is not None:
+    while True:
         try:
-            send = partial(_send, offer, location, request)
-            if canceled := patiently(send, lambda error: error.is_unprocessed):
-                return canceled
+            return patiently(send, lambda error: error.is_unprocessed)
         except CloudPartnerError as error:
             # Where the operation is found is known without the answer.
             if error.accepted:
@@ -49,24 +58,12 @@ def cancel(offer: OfferOperations, request: Callable[[], str | None]) -> str | N
             if not error.has_unknown_outcome or in_doubt >= UNKNOWN_OUTCOMES:
                 raise
             log.warning("%s: looking whether the cancel had its effect. %s", offer, error)
-        else:
-            log.info("%s: it ended before it was canceled; looking what runs now.", offer)
-            location = _find_running(offer)
-    return None
 
 
-def _send(offer: OfferOperations, location: str, request: Callable[[], str | None]) -> str | None:
-    """Return where the operation is found that is being canceled; None if the one that ran has ended."""
+def _is_settled(offer: OfferOperations, location: str) -> bool:
+    """Whether there is nothing left to cancel, or somebody has asked for it already."""
     operation = offer.ask(location)
-    # While the service lets us wait, it may end, somebody else may cancel it, and something else may begin.
-    if operation.is_being_canceled or operation.status is OperationStatus.CANCELED:
-        return location
-    if operation.is_terminal:
-        return None
-    # The list may have been late, and the service cancel what began since.
-    canceled = request() or location
-    log.info("%s: the service accepted the cancel of %s", offer, canceled)
-    return canceled
+    return operation.is_terminal or operation.is_being_canceled
 
 
 def _find_running(offer: OfferOperations) -> str | None:

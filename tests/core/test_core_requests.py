@@ -196,3 +196,9 @@ def test_an_offers_definition_is_an_object(definition: object) -> None:
 def test_a_notification_goes_to_addresses_only(call: Callable[..., object], address: Any) -> None:
     with pytest.raises(ValueError, match="e-mail"):
         call(*IDS, notification_emails=["a@contoso.com", address])
+
+
+@pytest.mark.parametrize("value", [float("inf"), float("nan"), {1, 2}, b"x"], ids=repr)
+def test_a_definition_that_is_no_json_is_refused_before_it_is_sent(value: object) -> None:
+    with pytest.raises(ValueError, match="JSON values only"):
+        api.put_offer("contoso", "web", {"displayText": value})
