@@ -17,7 +17,7 @@ import pytest
 from cryptography.fernet import Fernet
 
 from dev.emulator_process import running_emulator
-from dev.local_airflow import LocalAirflow
+from dev.local_airflow import LocalAirflow, wait_for
 from tests.security.listening import Listener, make_ground
 from tests.security.searching import Secrets
 
@@ -99,6 +99,8 @@ def used(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[LocalAirflo
                     )
                     for offer in OFFERS
                 }
+                # They are gone when all has ended. Kept where the logs are, they are searched as well.
+                wait_for(lambda: _keep_triggers(home), "a wait to be in the triggerer", seconds=120)
                 for offer, run_id in runs.items():
                     state = airflow.wait_for_run("secretive", run_id, seconds=400)
                     tasks = airflow.task_instances("secretive", run_id)
@@ -121,6 +123,12 @@ def used(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[LocalAirflo
                 secrets.learn({}, passed.body)
             (home / "emulator.log").write_text(emulator.stderr)
             yield airflow, gateway, secrets
+
+
+def _keep_triggers(home: Path) -> bool:
+    rows = [row for row in tables(home / "airflow.db") if row[0] == "trigger"]
+    (home / "triggers").write_text(json.dumps(rows, default=str))
+    return any("OperationTrigger" in str(value) for _, _, value in rows)
 
 
 def unpacked(value: Any) -> Iterator[bytes]:
@@ -168,7 +176,7 @@ def test_no_log_has_a_secret(used: tuple[LocalAirflow, Listener, Secrets]) -> No
     logs = [(str(file.relative_to(airflow.home)), file.read_bytes()) for file in files]
     said = [text for name, text in logs if "task_id=" in name]
     assert any(b"debug" in text.lower() for text in said)
-    assert {"triggerer.log", "scheduler.log"} <= {Path(name).name for name, _ in logs}
+    assert {"triggerer.log", "scheduler.log", "triggers"} <= {Path(name).name for name, _ in logs}
     print(  # noqa: T201  for the figures of docs/security.md
         f"{len(secrets.known)} secrets, {len(secrets.needles())} forms; {len(logs)} files, "
         f"{sum(len(text) for _, text in logs)} bytes; {len(gateway.requests)} requests"
@@ -189,7 +197,7 @@ def test_no_table_has_a_secret_but_the_connections_encrypted_columns(
         if table == "connection":
             stored.setdefault(column, []).append(value)
         places += [(f"{table}.{column}", data) for data in unpacked(value)]
-    assert {"xcom", "rendered_task_instance_fields", "trigger", "task_instance", "connection", "log"} <= seen
+    assert {"xcom", "rendered_task_instance_fields", "task_instance", "connection", "log"} <= seen
     print(f"{len(seen)} tables, {len(places)} values")  # noqa: T201
     hits = secrets.find_all(places)
     assert not hits, "\n".join(hits)
