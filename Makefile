@@ -3,11 +3,12 @@
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+DOCS_READY := $(VENV)/.docs-ready
 # The first Python that is new enough; PYTHON=... names another one.
 PYTHON ?= $(firstword $(foreach p,python3 python3.13 python3.12 python3.11,\
 	$(shell $(p) -c 'import sys; sys.version_info >= (3, 11) and print("$(p)")' 2>/dev/null)))
 
-.PHONY: help demo test test-long chaos fuzz browser services lint clean
+.PHONY: help demo test test-long chaos fuzz browser services lint docs dist clean
 
 help:  ## Say what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -41,8 +42,17 @@ lint: $(READY)  ## Check style and types
 	$(BIN)/ruff format --check
 	$(BIN)/mypy --strict airflow_provider_cpp
 
+docs: $(DOCS_READY)  ## Build the documentation into docs/_build/html; a warning is an error
+	$(BIN)/python -m sphinx --builder html --fail-on-warning --keep-going --nitpicky --fresh-env --quiet \
+		docs docs/_build/html
+	@echo "Open docs/_build/html/index.html"
+
+dist: $(READY)  ## Build sdist and wheel into dist/, the same bytes wherever they are built
+	rm -rf dist
+	$(BIN)/python -m hatchling build
+
 clean:  ## Remove everything that these targets made
-	rm -rf $(VENV) .demo .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) .demo .hypothesis .mypy_cache .pytest_cache .ruff_cache dist docs/_build
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
 $(READY): pyproject.toml constraints.txt
@@ -50,4 +60,9 @@ $(READY): pyproject.toml constraints.txt
 	@echo "Making $(VENV) with Airflow and this provider; this takes a minute or two, once."
 	@$(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+$(DOCS_READY): $(READY)
+	@echo "Adding Sphinx to $(VENV)."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[docs]'
 	@touch $@

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from enum import StrEnum
+from functools import lru_cache
 from html import unescape
 from typing import Any, ClassVar, Generic, TypeVar
 from urllib.parse import quote, unquote, urlencode, urlsplit, urlunsplit
@@ -183,9 +184,18 @@ class OfferState(StrEnum):
     UNKNOWN = "unknown"
 
 
+# The same few words are in each answer, of thousands of operations.
+_WORDS = 1024
+
+
 def fold(word: object) -> str:
     """Return a word of the service's as it is compared: without case, spaces, hyphens and underscores."""
-    return re.sub(r"[\s_-]+", "", word).lower() if isinstance(word, str) else ""
+    return _fold(word) if isinstance(word, str) else ""
+
+
+@lru_cache(_WORDS)
+def _fold(word: str) -> str:
+    return re.sub(r"[\s_-]+", "", word).lower()
 
 
 _OPERATION_STATUS = {
@@ -407,7 +417,7 @@ class Publisher:
 # --- requests and responses -------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Response:
     """What came back.
 
@@ -429,6 +439,8 @@ class Response:
     def retry_after(self) -> float | None:
         """Seconds to wait as the service asked; None if it did not, or not understandably."""
         value = (self.header("Retry-After") or "").strip()
+        if not value:
+            return None
         if re.fullmatch(r"\d{1,9}(\.\d+)?", value):
             return float(value)
         try:
@@ -439,7 +451,7 @@ class Response:
         return max(0.0, (_aware(then) - _aware(now)).total_seconds())
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Call(Generic[T]):
     """A request, and how to read its answer.
 
@@ -789,6 +801,8 @@ _INLINE = re.compile(r"</?(a|b|code|em|font|i|small|span|strong|sub|sup|u)\b", r
 _CREDENTIALS = re.compile(r"(\bbearer\s+|\bauthorization\W{1,8}basic\s+)[\w.~+/=-]+", re.IGNORECASE)
 # Python doesn't read numbers as long as these may be.
 _LONG_REFERENCE = re.compile(r"&#[0-9]{9,};?")
+# Most words of the service's have none of these.
+_SPECIAL = re.compile(f"[<&{_CONTROLS}]")
 # So often escaped text is unfolded; what is escaped more often is nobody's honest message.
 _ESCAPES = 5
 
@@ -800,7 +814,14 @@ def plain_text(markup: object, limit: int = 1000) -> str:
     """
     if not isinstance(markup, str):
         return ""
-    text = re.sub(_CREDENTIALS, r"\1***", markup[: 4 * limit])
+    text = _CREDENTIALS.sub(r"\1***", markup[: 4 * limit])
+    if _SPECIAL.search(text):
+        text = _without_markup(text)
+    text = " ".join(text.split())
+    return text if len(text) <= limit else f"{text[: limit - 1]}…"
+
+
+def _without_markup(text: str) -> str:
     for _ in range(_ESCAPES):
         before = text
         text = _TAG.sub(lambda tag: "" if _INLINE.match(tag[0]) else " ", text)
@@ -809,8 +830,7 @@ def plain_text(markup: object, limit: int = 1000) -> str:
             break
     else:
         text = text.translate({ord("<"): " ", ord("&"): " "})
-    text = " ".join(re.sub(f"[{_CONTROLS}]+", " ", text).split())
-    return text if len(text) <= limit else f"{text[: limit - 1]}…"
+    return re.sub(f"[{_CONTROLS}]+", " ", text)
 
 
 def _service_words(body: bytes) -> tuple[str | None, str]:
@@ -988,6 +1008,11 @@ def _text(value: Json) -> str:
 
     An estimate such as `< 5 day` is no markup, since no name follows its bracket.
     """
+    return _short_line(value) if isinstance(value, str) else ""
+
+
+@lru_cache(_WORDS)
+def _short_line(value: str) -> str:
     return plain_text(value, 500)
 
 

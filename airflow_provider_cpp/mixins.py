@@ -10,11 +10,14 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from airflow.providers.common.compat.sdk import AirflowSensorTimeout, AirflowTaskTimeout
 
 from airflow_provider_cpp.api import CloudPartnerError
+from airflow_provider_cpp.links import LIVE, PARTNER_CENTER, PREVIEW, LinksMixin
 from airflow_provider_cpp.triggers.cloud_partner import make_event, read_event
-from airflow_provider_cpp.waiting import Decision, Wait, decide
+from airflow_provider_cpp.waiting import Decision, Wait, decide, summarize
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
+
+    from airflow.providers.common.compat.sdk import BaseOperatorLink
 
     from airflow_provider_cpp.hooks.cloud_partner import CloudPartnerHook
     from airflow_provider_cpp.triggers.cloud_partner import WaitTrigger
@@ -25,8 +28,10 @@ if TYPE_CHECKING:
 TRIGGERER_GRACE = timedelta(minutes=5)
 
 
-class WaitMixin:
+class WaitMixin(LinksMixin):
     """Wait on what the service does: in the triggerer, or in this process."""
+
+    operator_extra_links: Collection[BaseOperatorLink] = (PREVIEW, LIVE, PARTNER_CENTER)
 
     poke_interval: float
     timeout: float
@@ -70,10 +75,13 @@ class WaitMixin:
     def _poll(self, hook: CloudPartnerHook, trigger: WaitTrigger) -> tuple[Decision, dict[str, Any] | None]:
         """Ask once, and let the trigger know. Return what follows, and the event if the wait ended."""
         answer: Progress | CloudPartnerError
+        last: Progress | None = None
+        error: CloudPartnerError | None = None
         try:
-            answer = trigger.ask(hook)
-        except CloudPartnerError as error:
-            answer = error
+            answer = last = hook.ask(trigger.call(hook.settings.base_url))
+            self._show_pages(summarize(trigger.identity, last))
+        except CloudPartnerError as problem:
+            answer = error = problem
         decision = decide(trigger.wait, trigger.seen, answer, now=time.time(), jitter=random.random())  # noqa: S311
         for level, line in decision.log:
             self.log.log(level, line)
@@ -81,7 +89,7 @@ class WaitMixin:
         trigger.first_poll_at = time.time() + decision.seconds
         if decision.end is None:
             return decision, None
-        return decision, make_event(trigger.wait, trigger.identity, decision.end, answer)
+        return decision, make_event(trigger.wait, trigger.identity, decision.end, last, error)
 
     def _wait(self, hook: CloudPartnerHook, trigger: WaitTrigger) -> dict[str, Any]:
         """Return the event with which the wait ended, or hand it to the triggerer after the first poll."""
@@ -103,9 +111,11 @@ class WaitMixin:
         :raises AirflowTaskTimeout: nor within the shorter `execution_timeout`
         """
         try:
-            return read_event(event)
+            summary = read_event(event)
         except TimeoutError as error:
             limit = self._execution_limit
             if limit is not None and limit.total_seconds() < self.timeout:
                 raise AirflowTaskTimeout(str(error)) from None
             raise AirflowSensorTimeout(str(error)) from None
+        self._show_pages(summary)
+        return summary

@@ -66,7 +66,7 @@ class End(StrEnum):
     TIMEOUT = "timeout"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Wait:
     """What is waited for, and how patiently. Times are seconds, points in time seconds since the epoch.
 
@@ -107,7 +107,7 @@ class Wait:
         return max(SHORTEST_WAIT, seconds * (1 - JITTER * jitter))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Seen:
     """What earlier polls brought: to log only news, and to tell lasting faults from passing ones."""
 
@@ -132,7 +132,17 @@ class Seen:
         return cls(steps, frozenset(raw["told"]), raw["faults"], raw["not_found"])
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
+class Unchanged:
+    """An answer that is to the letter the one before.
+
+    :param retry_after: seconds that the service asked to wait, if it did
+    """
+
+    retry_after: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Decision:
     """What follows from a poll.
 
@@ -149,7 +159,7 @@ class Decision:
 
 
 def decide(
-    wait: Wait, seen: Seen, answer: Progress | CloudPartnerError, *, now: float, jitter: float
+    wait: Wait, seen: Seen, answer: Progress | Unchanged | CloudPartnerError, *, now: float, jitter: float
 ) -> Decision:
     """Decide what follows from a poll.
 
@@ -160,9 +170,11 @@ def decide(
     if isinstance(answer, CloudPartnerError):
         return _after_error(wait, seen, answer, now, jitter)
     seconds = _until_next(wait, now, answer.retry_after, wait.interval(now, jitter=jitter))
-    seen, log = _news(wait, seen, answer, seconds)
-    if end := _end(wait, answer):
-        return Decision(seen, end, log=log)
+    log: tuple[tuple[int, str], ...] = ()
+    if not isinstance(answer, Unchanged):
+        seen, log = _news(wait, seen, answer, seconds)
+        if end := _end(wait, answer):
+            return Decision(seen, end, log=log)
     if now >= wait.deadline:
         return Decision(seen, End.TIMEOUT, log=log)
     return Decision(seen, seconds=seconds, log=log)
@@ -199,8 +211,12 @@ def _after_error(wait: Wait, seen: Seen, error: CloudPartnerError, now: float, j
     if now >= wait.deadline:
         return Decision(seen, End.TIMEOUT, log=((logging.WARNING, f"{wait.subject}: {what}. {error}"),))
     seconds = _until_next(wait, now, error.retry_after, seconds)
-    line = f"{wait.subject}: {what}; the wait goes on, next poll in {seconds:.3g} s. {error}"
+    line = f"{wait.subject}: {what}; the wait goes on, next poll in {_number(seconds)} s. {error}"
     return Decision(seen, seconds=seconds, log=((logging.WARNING, line),))
+
+
+def _number(seconds: float) -> str:
+    return f"{seconds:.3g}" if seconds < 100 else f"{seconds:.0f}"
 
 
 def _until_next(wait: Wait, now: float, retry_after: float | None, seconds: float) -> float:
@@ -219,13 +235,12 @@ def _news(
     for step, state in zip(answer.steps, now, strict=True):
         if state in before or (step.status == "notStarted" and not seen.steps):
             continue
-        estimate = (
-            f", estimated {step.estimated_time}" if step.estimated_time and step.status != "complete" else ""
-        )
-        said = f": {step.messages[-1].text}" if step.messages and step.messages[-1].text else ""
-        lines.append(
-            (logging.INFO, f"{wait.subject}: {step.name} {step.status} {state[2]} %{estimate}{said}")
-        )
+        errors = [message.text for message in step.messages if message.level == "error" and message.text]
+        said = "; ".join(errors) or (step.messages[-1].text if step.messages else "")
+        is_open = step.estimated_time and step.status != "complete" and not errors
+        estimate = f", estimated {step.estimated_time}" if is_open else ""
+        line = f"{wait.subject}: {step.name} {step.status} {state[2]} %{estimate}"
+        lines.append((logging.ERROR if errors else logging.INFO, f"{line}: {said}" if said else line))
     told = set(seen.told)
 
     def tell_once(level: int, line: str) -> None:
@@ -245,11 +260,12 @@ def _news(
             f"{' or '.join(wait.until)} and goes on; somebody has to go live. (To wait for the preview of an "
             "operation only: until='preview'.)",
         )
-    tell_once(logging.INFO, f"{wait.subject}: {noun} {answer.status}")
+    is_bad = end in (End.FAILED, End.CANCELED)
+    tell_once(logging.ERROR if is_bad else logging.INFO, f"{wait.subject}: {noun} {answer.status}")
     if seen.faults or seen.not_found:
         lines.append((logging.INFO, f"{wait.subject}: the service answers again, {noun} {answer.status}."))
     if lines and seconds and not end:
-        lines[-1] = (lines[-1][0], f"{lines[-1][1]} (next poll in {seconds:.3g} s)")
+        lines[-1] = (lines[-1][0], f"{lines[-1][1]} (next poll in {_number(seconds)} s)")
     return Seen(steps=now, told=frozenset(told)), tuple(lines)
 
 

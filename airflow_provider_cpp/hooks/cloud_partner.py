@@ -8,30 +8,34 @@ import logging
 import os
 import re
 import ssl
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+import time
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 from urllib.parse import urlsplit
-from weakref import WeakKeyDictionary
 
 import aiohttp
 import requests
 import tenacity
+import yaml
 from airflow.providers.common.compat.connection import get_async_connection, get_async_extra_dejson
 from airflow.providers.common.compat.sdk import AirflowNotFoundException
 from airflow.providers.http.hooks.http import HttpHook
 from azure.core.exceptions import AzureError, ClientAuthenticationError
 from requests.utils import get_environ_proxies, select_proxy
+from requests_toolbelt.adapters.socket_options import TCPKeepAliveAdapter  # type: ignore[import-untyped]
 from urllib3.exceptions import NewConnectionError
 from yarl import URL
 
 from airflow_provider_cpp import api
+from airflow_provider_cpp.get_provider_info import CONNECTION_FIELDS, FIELD_BEHAVIOUR
 from airflow_provider_cpp.masking import mask, mask_long_words
+from airflow_provider_cpp.sharing import of_running_loop, once
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from types import ModuleType
 
     from airflow.providers.common.compat.sdk import Connection
@@ -71,7 +75,11 @@ DEFAULT_AUTHORITY = "https://login.microsoftonline.com"
 _KNOWN_AUTHORITIES = (DEFAULT_AUTHORITY, "https://login.microsoftonline.us", "https://login.chinacloudapi.cn")
 # Longer than the usual `poke_interval`, so that polls find their TLS connection still open; in seconds.
 _KEEPALIVE = 75
+# At most so many requests at once, and so many connections to the service.
+_CONNECTIONS = 50
 _IDENTITY_RETRIES = 2
+# For so many seconds azure-identity is not asked whether a token is still good.
+_TOKEN_KEPT = 1.0
 _HOST_URL = re.compile(r"[a-z]+://([a-z0-9][a-z0-9._-]*|\[[0-9a-f:.]+\])(:[0-9]{1,5})?", re.IGNORECASE)
 # Airflow gives a trigger half a minute for what it does when its task is killed.
 _BRIEFLY: dict[str, Any] = {
@@ -122,6 +130,7 @@ class Settings:
         :raises ValueError: something is missing or can't be used; it says what and how to mend it
         """
         name = f"Connection {connection.conn_id!r}"
+        extra = _without_prefixes(extra)
 
         def text(key: str) -> str | None:
             value = extra.get(key)
@@ -203,8 +212,25 @@ class CloudPartnerHook(HttpHook):
     conn_type = "cloud_partner"
     hook_name = "Microsoft Cloud Partner Portal"
 
+    @classmethod
+    def get_connection_form_widgets(cls) -> dict[str, Any]:
+        """Return the extras of the connection's form, for Airflow 2.11 to 3.1; later ones don't ask."""
+        from flask_appbuilder.fieldwidgets import BS3TextFieldWidget  # type: ignore[import-not-found]
+        from wtforms import StringField  # type: ignore[import-untyped]
+
+        return {
+            name: StringField(field["label"], description=field["description"], widget=BS3TextFieldWidget())
+            for name, field in CONNECTION_FIELDS.items()
+        }
+
+    @classmethod
+    def get_ui_field_behaviour(cls) -> dict[str, Any]:
+        """Return what the form makes of the fields that every connection has, likewise."""
+        return {key.replace("-", "_"): value for key, value in FIELD_BEHAVIOUR.items()}
+
     def __init__(self, cloud_partner_conn_id: str = default_conn_name) -> None:
-        super().__init__(http_conn_id=cloud_partner_conn_id)
+        # That takes kilobytes, for which a wait in the triggerer has no use: `get_conn` sees to it.
+        super().__init__(http_conn_id=cloud_partner_conn_id, tcp_keep_alive=False)
         self.cloud_partner_conn_id = cloud_partner_conn_id
         self._settings: Settings | None = None
         self._session: requests.Session | None = None
@@ -212,7 +238,6 @@ class CloudPartnerHook(HttpHook):
         self._sent_token = ""
         self._entered = 0
         self._kept: _Shared | None = None
-        self._until_exit = AsyncExitStack()
 
     # --- the calls ------------------------------------------------------------------------------------------
 
@@ -425,7 +450,8 @@ class CloudPartnerHook(HttpHook):
                 return True, f"Signed in; the service principal is a user of {found} publishers."
             offers = self.list_offers()
         except (api.CloudPartnerError, ValueError, AirflowNotFoundException) as error:
-            return False, str(error)
+            # In the UI what is tested has a name that Airflow made up.
+            return False, str(error).replace(f"Connection {self.cloud_partner_conn_id!r}", "The connection")
         return True, f"Signed in; publisher {self.settings.publisher_id} has {len(offers)} offers."
 
     # --- sending, in a worker -------------------------------------------------------------------------------
@@ -452,7 +478,8 @@ class CloudPartnerHook(HttpHook):
         if self._session is None:
             self.base_url = self.settings.base_url
             _ssl_context(self.settings)  # says what is wrong with a CA bundle better than requests does
-            self._session = self._configure_session_from_mount_adapters(requests.Session())
+            self._session = requests.Session()
+            self._session.mount("https://", TCPKeepAliveAdapter(idle=120, interval=30, count=20))
             self._session.auth = self._authorize
             self._session.verify = self.settings.verify
             self.merged_extra = {"timeout": self.settings.timeout, "allow_redirects": False}
@@ -477,7 +504,10 @@ class CloudPartnerHook(HttpHook):
         return request
 
     def _send(self, make_call: Callable[[Settings], api.Call[T]]) -> T:
-        call = make_call(self.settings)
+        return self.ask(make_call(self.settings))
+
+    def ask(self, call: api.Call[T]) -> T:
+        """Send what `airflow_provider_cpp.api` describes, and return what its answer means."""
         response = self._send_once(call)
         if response.status == 401:
             self._token = None  # revoked, or refused for another reason that a fresh one may cure
@@ -520,9 +550,9 @@ class CloudPartnerHook(HttpHook):
     async def __aexit__(self, *exc_info: object) -> None:
         """Close it, if no other hook uses it."""
         self._entered -= 1
-        if not self._entered:
-            self._kept = None
-            await self._until_exit.aclose()
+        if not self._entered and self._kept is not None:
+            kept, self._kept = self._kept, None
+            await kept.release()
 
     async def asettings(self) -> Settings:
         """Return what the connection says, read once, without blocking the event loop.
@@ -531,51 +561,49 @@ class CloudPartnerHook(HttpHook):
         :raises CloudPartnerError: Airflow can't say what it is, for now
         """
         if self._settings is None:
-            try:
-                connection = await get_async_connection(self.cloud_partner_conn_id, hook=self)
-                extra = await get_async_extra_dejson(connection)
-            except (ValueError, AirflowNotFoundException):
-                raise
-            except Exception as error:
-                # Airflow's own API is away for a while: no reason to end a wait of days.
-                raise api.CloudPartnerError(
-                    f"Connection {self.cloud_partner_conn_id!r} can't be read from Airflow now: {error}",
-                    unsent=True,
-                ) from error
-            self._settings = Settings.from_connection(connection, extra)
+            # A thousand waits that begin together ask Airflow once.
+            self._settings = await once(("connection", self.cloud_partner_conn_id), self._read_connection)
         return self._settings
 
-    @asynccontextmanager
-    async def _shared(self) -> AsyncIterator[_Shared]:
-        settings = await self.asettings()
-        in_loop = _shared_by_loop.setdefault(asyncio.get_running_loop(), {})
-        shared = in_loop.setdefault(settings, _Shared(settings))
-        shared.users += 1
+    async def _read_connection(self) -> Settings:
         try:
-            await shared.open()
-            yield shared
-        finally:
-            shared.users -= 1
-            if not shared.users:
-                if in_loop.get(settings) is shared:
-                    del in_loop[settings]
-                await shared.close()
+            connection = await get_async_connection(self.cloud_partner_conn_id, hook=self)
+            extra = await get_async_extra_dejson(connection)
+        except (ValueError, AirflowNotFoundException):
+            raise
+        except Exception as error:
+            # Airflow's own API is away for a while: no reason to end a wait of days.
+            raise api.CloudPartnerError(
+                f"Connection {self.cloud_partner_conn_id!r} can't be read from Airflow now: {error}",
+                unsent=True,
+            ) from error
+        return Settings.from_connection(connection, extra)
+
+    async def apoll(self, call: api.Call[T], before: bytes) -> tuple[api.Response, T | None]:
+        """Ask the same again, and return the answer and what it means; None if it is what it was before.
+
+        :param before: the body of the answer before, which need not be read once more
+        """
+        response, token = await self._aanswer(call)
+        if response.body == before and 200 <= response.status < 300:
+            return response, None
+        return response, _read(call, response, token)
 
     async def _asend(self, make_call: Callable[[Settings], api.Call[T]]) -> T:
         call = make_call(await self.asettings())
-        async with AsyncExitStack() as until_answered:
-            shared = self._kept
-            if shared is None:
-                until = self._until_exit if self._entered else until_answered
-                shared = await until.enter_async_context(self._shared())
-                self._kept = shared if self._entered else None
-            token = await shared.token()
-            response = await shared.send(call, token)
-            if response.status == 401:
-                await shared.renew(token)
-                token = await shared.token()
-                response = await shared.send(call, token)
-            return _read(call, response, token)
+        return _read(call, *await self._aanswer(call))
+
+    async def _aanswer(self, call: api.Call[Any]) -> tuple[api.Response, str]:
+        if self._kept is not None:
+            return await self._kept.answer(call)
+        shared = await _Shared.acquire(await self.asettings())
+        if self._entered and self._kept is None:
+            self._kept = shared
+            return await shared.answer(call)
+        try:
+            return await shared.answer(call)
+        finally:
+            await shared.release()
 
 
 class _Shared:
@@ -585,33 +613,56 @@ class _Shared:
         self.settings = settings
         self.users = 0
         self._lock = asyncio.Lock()
+        # The time for an answer begins when it is a request's turn.
+        self._turns = asyncio.Semaphore(_CONNECTIONS)
         self._session: aiohttp.ClientSession | None = None
         self._proxy: str | None = None
         self._credential: Any = None
         self._get_token: Any = None
+        self._token = ""
+        self._token_until = 0.0
 
-    async def open(self) -> None:
-        """Make session and credential, once."""
-        async with self._lock:
-            if self._session is not None:
-                return
-            # Reading a CA bundle takes tens of milliseconds: not in the event loop.
-            context = await asyncio.to_thread(_ssl_context, self.settings)
-            self._proxy = _proxy_for(self.settings, self.settings.base_url).get("https")
-            session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(ssl=context, keepalive_timeout=_KEEPALIVE),
-                cookie_jar=aiohttp.DummyCookieJar(),
-                timeout=aiohttp.ClientTimeout(total=self.settings.timeout),
-            )
-            try:
-                await self._make_credential(session)
-            except BaseException:
-                await session.close()
-                raise
-            self._session = session
+    @classmethod
+    async def acquire(cls, settings: Settings) -> _Shared:
+        """Return what is shared, open; whoever has it must release it."""
+        here = of_running_loop(_shared_by_loop)
+        shared = here.setdefault(settings, cls(settings))
+        shared.users += 1
+        try:
+            if shared._session is None:
+                # A lock would wake who waits one by one, the last of ten thousand after minutes.
+                await once(shared, shared._open)
+        except BaseException:
+            await shared.release()
+            raise
+        return shared
 
-    async def close(self) -> None:
-        """Close session and credential."""
+    async def release(self) -> None:
+        """Close session and credential if nobody else uses them."""
+        self.users -= 1
+        if not self.users:
+            del of_running_loop(_shared_by_loop)[self.settings]
+            await self._close()
+
+    async def _open(self) -> None:
+        # Reading a CA bundle takes tens of milliseconds: not in the event loop.
+        context = await asyncio.to_thread(_ssl_context, self.settings)
+        self._proxy = _proxy_for(self.settings, self.settings.base_url).get("https")
+        session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(ssl=context, limit=_CONNECTIONS, keepalive_timeout=_KEEPALIVE),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            timeout=aiohttp.ClientTimeout(total=self.settings.timeout),
+        )
+        try:
+            await self._make_credential(session)
+        except BaseException:
+            await session.close()
+            raise
+        self._session = session
+        if not self.users:  # all who wanted it were canceled meanwhile
+            await self._close()
+
+    async def _close(self) -> None:
         if self._session is not None:
             await self._credential.close()
             await self._session.close()
@@ -620,13 +671,29 @@ class _Shared:
         # Importing azure-identity and reading a certificate are blocking.
         self._credential, self._get_token = await asyncio.to_thread(_async_credential, self.settings, session)
 
+    async def answer(self, call: api.Call[Any]) -> tuple[api.Response, str]:
+        """Send a request, and once more with a fresh token after a 401. Return the token as well."""
+        async with self._turns:
+            token = await self.token()
+            response = await self.send(call, token)
+            if response.status == 401:
+                await self.renew(token)
+                token = await self.token()
+                response = await self.send(call, token)
+        return response, token
+
     async def token(self) -> str:
         """Return a token; it is asked for once and renewed before it expires."""
+        # It sees to the renewal whenever it is asked, which is too much to do for each of many polls.
+        if time.monotonic() < self._token_until:
+            return self._token
         try:
             with _quietly():
-                return str(await self._get_token())
+                self._token = str(await self._get_token())
         except Exception as error:  # whatever azure-identity makes of an answer that it can't read
             raise _identity_error(self.settings, error) from None
+        self._token_until = time.monotonic() + _TOKEN_KEPT
+        return self._token
 
     async def renew(self, refused: str) -> None:
         """Forget a token that the service refused, unless another use of the connection did so already."""
@@ -634,6 +701,7 @@ class _Shared:
             if self._session is not None and await self.token() == refused:
                 await self._credential.close()
                 await self._make_credential(self._session)
+                self._token_until = 0.0
 
     async def send(self, call: api.Call[Any], token: str) -> api.Response:
         """Send a request once.
@@ -658,7 +726,7 @@ class _Shared:
             raise _no_answer(call, settings, error, token, unsent=unsent) from None
 
 
-_shared_by_loop: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[Settings, _Shared]] = WeakKeyDictionary()
+_shared_by_loop: dict[asyncio.AbstractEventLoop, dict[Settings, _Shared]] = {}
 
 
 @contextmanager
@@ -831,6 +899,15 @@ def _is_unsent(error: Exception) -> bool:
 # --- reading a connection -----------------------------------------------------------------------------------
 
 
+def _without_prefixes(extra: dict[str, Any]) -> dict[str, Any]:
+    """Return a connection's extras by their names, which forms of Airflow 2 give a prefix; the name wins."""
+    prefix = f"extra__{CloudPartnerHook.conn_type}__"
+    prefixed = {
+        key.removeprefix(prefix): value for key, value in extra.items() if key.startswith(prefix) and value
+    }
+    return prefixed | {key: value for key, value in extra.items() if value not in (None, "")}
+
+
 def _base_url(name: str, connection: Connection) -> str:
     host = (connection.host or "").strip().rstrip("/")
     if not host:
@@ -901,6 +978,12 @@ def _proxies(name: str, value: Any) -> tuple[tuple[str, str], ...]:
     if not value:
         return ()
     proxies = {"http": value, "https": value} if isinstance(value, str) else value
+    if isinstance(value, str) and value.lstrip().startswith("{"):
+        # Airflow 2's form stores text: the JSON that somebody typed, or when it is saved again what Python
+        # prints of an object. YAML reads both.
+        proxies = None
+        with suppress(yaml.YAMLError):
+            proxies = yaml.safe_load(value)
     if not isinstance(proxies, dict) or not all(isinstance(url, str) for url in proxies.values()):
         raise ValueError(
             f"{name}: extra 'proxies' must be an object such as {{'https': 'http://proxy:8080'}}."

@@ -30,6 +30,10 @@ from airflow_provider_cpp.api import (
     offer_of,
     segment,
 )
+from airflow_provider_cpp.links import LIVE, PREVIEW, LinksMixin
+from airflow_provider_cpp.links import LiveLink as LiveLink
+from airflow_provider_cpp.links import PartnerCenterLink as PartnerCenterLink
+from airflow_provider_cpp.links import PreviewLink as PreviewLink
 from airflow_provider_cpp.mixins import WaitMixin
 from airflow_provider_cpp.triggers.cloud_partner import OperationTrigger
 from airflow_provider_cpp.waiting import BAD_ENDS, OPERATION_ENDS
@@ -40,6 +44,7 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
     from airflow_provider_cpp.hooks.cloud_partner import CloudPartnerHook
+    from airflow_provider_cpp.links import OfferLink
     from airflow_provider_cpp.starting import IfRunning, Start
 
 #: What to do when there is nothing to do.
@@ -47,7 +52,7 @@ IfDone = Literal["submit", "skip", "succeed"]
 Change = Mapping[str, Any] | Callable[..., Any] | str
 
 
-class _OfferOperator(BaseOperator):
+class _OfferOperator(LinksMixin, BaseOperator):
     """Do something with one offer.
 
     :param offer_id: id of the offer (templated)
@@ -97,6 +102,9 @@ class _OperationOperator(WaitMixin, _OfferOperator):
     # The states of the operation in which the wait ends well, and badly.
     _until: ClassVar[tuple[str, ...]] = OPERATION_ENDS["completed"]
     _fail_on: ClassVar[tuple[str, ...]] = BAD_ENDS
+    # The pages that the offer has from the beginning of the operation, and after its good end.
+    _pages_begun: ClassVar[tuple[OfferLink, ...]] = ()
+    _pages_done: ClassVar[tuple[OfferLink, ...]] = ()
 
     def __init__(
         self,
@@ -126,6 +134,8 @@ class _OperationOperator(WaitMixin, _OfferOperator):
         """Begin the operation, and wait for it if asked for."""
         hook, publisher_id = self._open()
         location = self._begin(hook, publisher_id, context)
+        if location is not None:
+            self._show(self._pages_begun, publisher_id, self.offer_id)
         if location is None or not self.wait_for_completion:
             return location
         # Said before the wait, so that it can be seen in the UI, and that a kill can cancel it.
@@ -147,10 +157,12 @@ class _OperationOperator(WaitMixin, _OfferOperator):
             # For the name in the grid: the connection's publisher is not known in this process.
             self.publisher_id = self.publisher_id or offer_of(self._location or "")[0]
         try:
-            return str(self._result(event)["location"])
+            location = str(self._result(event)["location"])
         except AirflowTaskTimeout:
             self.on_kill()
             raise
+        self._show(self._pages_done, *offer_of(location))
+        return location
 
     def on_kill(self) -> None:
         """Cancel the operation, if asked for, when the task is killed while it waits in a worker."""
@@ -172,9 +184,11 @@ class _OperationOperator(WaitMixin, _OfferOperator):
         if location := start.adopt(if_running=if_running, since=_began(context.get("dag_run"))):
             return location
         if if_done != "submit" and start.check_achieved():
+            self._show(self._pages_done, self.publisher_id or "", self.offer_id)
+            # Said for a skip as well: Airflow folds up its own line, in which the reason is.
+            self.log.info("%s: %s Nothing to do.", self.subject, done)
             if if_done == "skip":
                 raise AirflowSkipException(f"{self.subject}: {done}")
-            self.log.info("%s: %s Nothing to do.", self.subject, done)
             return None
         return start.submit(if_running=if_running)
 
@@ -214,6 +228,7 @@ class PublishOperator(_OperationOperator):
     template_fields: Sequence[str] = (*_OfferOperator.template_fields, "notification_emails")
 
     _until = OPERATION_ENDS["preview"]
+    _pages_done = (PREVIEW,)
 
     def __init__(
         self,
@@ -306,6 +321,9 @@ class GoLiveOperator(_OperationOperator):
     """
 
     template_fields: Sequence[str] = (*_OfferOperator.template_fields, "version")
+
+    _pages_begun = (PREVIEW,)
+    _pages_done = (PREVIEW, LIVE)
 
     def __init__(
         self,

@@ -139,16 +139,16 @@ class _WaitSensor(WaitMixin, BaseSensorOperator):
         """Do what `soft_fail` and `never_fail` do in a worker."""
         try:
             yield
-        except (AirflowSensorTimeout, AirflowTaskTimeout, AirflowFailException) as error:
-            if self.soft_fail or self.never_fail:
-                raise AirflowSkipException(f"Skipped instead of failed: {error}") from error
-            raise
         except AirflowSkipException:
             raise
-        except Exception as error:
-            if self.never_fail:
-                raise AirflowSkipException(f"Skipped instead of failed: {error}") from error
-            raise
+        except (Exception, AirflowTaskTimeout) as error:  # that one is no Exception
+            is_final = isinstance(error, AirflowSensorTimeout | AirflowTaskTimeout | AirflowFailException)
+            if not (self.never_fail or (self.soft_fail and is_final)):
+                raise
+            reason = f"Skipped instead of failed: {error}"
+            # Airflow folds up its own line, in which the reason is.
+            self.log.warning(reason)
+            raise AirflowSkipException(reason) from error
 
 
 class OperationSensor(_WaitSensor):

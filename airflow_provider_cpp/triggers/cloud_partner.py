@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
+from airflow_provider_cpp.api import Response, get_offer_status, get_operation
 from airflow_provider_cpp.exceptions import (
     AuthenticationError,
     CloudPartnerError,
@@ -22,12 +23,23 @@ from airflow_provider_cpp.exceptions import (
     PreconditionFailedError,
     ValidationError,
 )
-from airflow_provider_cpp.waiting import End, Progress, Seen, Wait, decide, explain, summarize
+from airflow_provider_cpp.sharing import once
+from airflow_provider_cpp.waiting import (
+    Decision,
+    End,
+    Progress,
+    Seen,
+    Unchanged,
+    Wait,
+    decide,
+    explain,
+    summarize,
+)
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
 
-    from airflow_provider_cpp.api import OfferStatus, Operation
+    from airflow_provider_cpp.api import Call, OfferStatus, Operation
     from airflow_provider_cpp.hooks.cloud_partner import CloudPartnerHook
 
 _ERRORS: dict[str, type[CloudPartnerError]] = {
@@ -42,6 +54,8 @@ _ERRORS: dict[str, type[CloudPartnerError]] = {
     )
 }
 
+
+_HOOKS = "airflow_provider_cpp.hooks.cloud_partner"
 
 #: How a task stands that still wants its operation: somebody said that it is done, another triggerer or the
 #: next try waits for it, or is about to.
@@ -75,18 +89,20 @@ class WaitTrigger(BaseTrigger):
         self.wait = Wait.from_json(wait)
         self.seen = Seen() if seen is None else Seen.from_json(seen)
         self.first_poll_at = first_poll_at
+        self._call: Call[Any] | None = None
+        # Of what was seen last only the bytes are kept: thousands of waits share a process.
+        self._last = b""
 
     @property
     def identity(self) -> dict[str, str]:
         """What is waited on, as the event and the result name it."""
         raise NotImplementedError
 
-    def ask(self, hook: CloudPartnerHook) -> Progress:
-        """Ask once, in a worker."""
-        raise NotImplementedError
+    def call(self, base_url: str) -> Call[Any]:
+        """Return what is asked at each poll.
 
-    async def aask(self, hook: CloudPartnerHook) -> Progress:
-        """Ask once, in an event loop."""
+        :param base_url: the connection's host
+        """
         raise NotImplementedError
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
@@ -104,32 +120,45 @@ class WaitTrigger(BaseTrigger):
             async with await self._hook() as hook:
                 event = await self._poll(hook)
         except ValueError as error:
-            event = make_event(self.wait, self.identity, End.ERROR, error)
+            event = make_event(self.wait, self.identity, End.ERROR, None, error)
         yield TriggerEvent(event)  # type: ignore[no-untyped-call]
 
     async def _hook(self) -> CloudPartnerHook:
         # Importing the HTTP libraries takes a while: not in the event loop.
-        module = await asyncio.to_thread(import_module, "airflow_provider_cpp.hooks.cloud_partner")
+        module = await once(_HOOKS, lambda: asyncio.to_thread(import_module, _HOOKS))
         hook: CloudPartnerHook = module.CloudPartnerHook(self.cloud_partner_conn_id)
         return hook
 
     async def _poll(self, hook: CloudPartnerHook) -> dict[str, Any]:
-        seen = self.seen
-        last: Progress | None = None
         await asyncio.sleep(self.first_poll_at - time.time())
         while True:
-            answer: Progress | CloudPartnerError
-            try:
-                answer = last = await self.aask(hook)
-            except CloudPartnerError as error:
-                answer = error
-            decision = decide(self.wait, seen, answer, now=time.time(), jitter=random.random())  # noqa: S311
-            for level, line in decision.log:
-                self.log.log(level, line)
-            if decision.end:
-                return make_event(self.wait, self.identity, decision.end, answer, last)
-            seen = decision.seen
+            decision, event = await self._poll_once(hook)
+            if event:
+                return event
+            self.seen = decision.seen
             await asyncio.sleep(decision.seconds)
+
+    async def _poll_once(self, hook: CloudPartnerHook) -> tuple[Decision, dict[str, Any] | None]:
+        """Ask once. Return what follows, and the event if the wait ended."""
+        news: Progress | None
+        answer: Progress | Unchanged | CloudPartnerError
+        try:
+            if self._call is None:
+                self._call = self.call((await hook.asettings()).base_url)
+            # After an error the next answer is worth a line, even if it is what it was before.
+            is_news = self.seen.faults or self.seen.not_found
+            response, news = await hook.apoll(self._call, b"" if is_news else self._last)
+            answer, self._last = news or Unchanged(response.retry_after), response.body
+        except CloudPartnerError as problem:
+            answer = problem
+        decision = decide(self.wait, self.seen, answer, now=time.time(), jitter=random.random())  # noqa: S311
+        for level, line in decision.log:
+            self.log.log(level, line)
+        if decision.end is None:
+            return decision, None
+        last = self._call.read(Response(200, {}, self._last)) if self._call and self._last else None
+        error = answer if isinstance(answer, CloudPartnerError) else None
+        return decision, make_event(self.wait, self.identity, decision.end, last, error)
 
 
 class OperationTrigger(WaitTrigger):
@@ -149,13 +178,9 @@ class OperationTrigger(WaitTrigger):
         """The operation's location."""
         return {"location": self.operation_location}
 
-    def ask(self, hook: CloudPartnerHook) -> Operation:
-        """Read the operation, in a worker."""
-        return hook.get_operation(self.operation_location)
-
-    async def aask(self, hook: CloudPartnerHook) -> Operation:
-        """Read the operation, in an event loop."""
-        return await hook.aget_operation(self.operation_location)
+    def call(self, base_url: str) -> Call[Operation]:
+        """Read the operation."""
+        return get_operation(self.operation_location, base_url)
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return class path and arguments, for the metadata database."""
@@ -225,13 +250,9 @@ class OfferStatusTrigger(WaitTrigger):
         """The offer's ids."""
         return {"publisher_id": self.publisher_id, "offer_id": self.offer_id}
 
-    def ask(self, hook: CloudPartnerHook) -> OfferStatus:
-        """Read the offer's status, in a worker."""
-        return hook.get_offer_status(self.offer_id, self.publisher_id)
-
-    async def aask(self, hook: CloudPartnerHook) -> OfferStatus:
-        """Read the offer's status, in an event loop."""
-        return await hook.aget_offer_status(self.offer_id, self.publisher_id)
+    def call(self, base_url: str) -> Call[OfferStatus]:
+        """Read the offer's status."""
+        return get_offer_status(self.publisher_id, self.offer_id)
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return class path and arguments, for the metadata database."""
@@ -243,26 +264,24 @@ def make_event(
     wait: Wait,
     identity: Mapping[str, str],
     end: End,
-    answer: Progress | Exception,
-    last: Progress | None = None,
+    last: Progress | None,
+    error: Exception | None = None,
 ) -> dict[str, Any]:
     """Return what a wait ended with, as JSON.
 
     :param identity: what was waited on
-    :param answer: the last answer
     :param last: how it stood when it was last seen, if it was
+    :param error: what came instead of an answer, if that was last
     :return: `end`; what `identity` has; `result`, the summary, if it was seen; and unless it succeeded
         `message`, `step`, and for an error its class's name as `error`
     """
-    if not isinstance(answer, Exception):
-        last = answer
     event: dict[str, Any] = {
         "end": end.value,
         **identity,
         "result": summarize(identity, last) if last else None,
     }
     if end is End.ERROR:
-        return event | {"error": type(answer).__name__, "message": str(answer)}
+        return event | {"error": type(error).__name__, "message": str(error)}
     if end is not End.SUCCEEDED:
         step = last.current_step if last else None
         event |= {"message": explain(wait, identity, end, last), "step": step.name if step else None}

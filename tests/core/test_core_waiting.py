@@ -20,6 +20,7 @@ from airflow_provider_cpp.waiting import (
     OPERATION_ENDS,
     End,
     Seen,
+    Unchanged,
     Wait,
     decide,
     explain,
@@ -62,7 +63,7 @@ def error(status: int, **headers: str) -> api.CloudPartnerError:
 
 
 def poll(
-    answer: api.Operation | api.CloudPartnerError,
+    answer: api.Operation | Unchanged | api.CloudPartnerError,
     *,
     wait: Wait = WAIT,
     seen: Seen | None = None,
@@ -462,3 +463,20 @@ def test_a_wait_given_up_says_how_long_it_was_and_what_was_seen(
         f"operation {LOCATION} did not become succeeded. It was {state}"
     )
     assert "raise the timeout" in text
+
+
+# --- an answer that is the one before ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("retry_after", [None, 120.0])
+@pytest.mark.parametrize("age", [1, HOUR, DAY])
+def test_an_unchanged_answer_is_like_the_same_one_read_again(age: float, retry_after: float | None) -> None:
+    headers = {} if retry_after is None else {"Retry-After": "120"}
+    read = operation("running", SIGNOFF, **headers)
+    before = poll(read, age=age)
+    assert poll(Unchanged(retry_after), seen=before.seen, age=age) == poll(read, seen=before.seen, age=age)
+
+
+def test_an_unchanged_answer_ends_the_wait_at_its_deadline() -> None:
+    assert poll(Unchanged(), age=7 * DAY - 1).end is None
+    assert poll(Unchanged(), age=7 * DAY).end is End.TIMEOUT

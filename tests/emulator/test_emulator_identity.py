@@ -81,7 +81,7 @@ def directory(keys: Keys, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
             },
             {**principal, "clientId": "managed-1", "identityHeader": "header"},
             {**principal, "clientId": "managed-2", "identityHeader": "header"},
-            {"tenantId": TENANT, "clientId": "stranger", "secret": "the-secret-of-a-stranger", "publishers": []},
+            {"tenantId": TENANT, "clientId": "stranger", "secret": "a-strangers-secret", "publishers": []},
         ],
     }
     file = tmp_path_factory.mktemp("seed") / "seed.json"
@@ -306,7 +306,7 @@ async def test_an_unknown_tenant_is_told_by_azure_identity(directory: Emulator) 
 
 
 def test_a_principal_that_is_not_registered_gets_a_token_and_is_forbidden(directory: Emulator) -> None:
-    with ClientSecretCredential(TENANT, "stranger", "the-secret-of-a-stranger", **options(directory)) as credential:
+    with ClientSecretCredential(TENANT, "stranger", "a-strangers-secret", **options(directory)) as credential:
         token = credential.get_token(SCOPE).token
     assert call(directory, token).json() == []
     answer = call(directory, token, "publishers/contoso/offers")

@@ -5,7 +5,9 @@ import json
 import time
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
+import psutil
 import pytest
 from harness import Connect, Principal, deferral, event_of, eventually, operations, state_of
 
@@ -96,6 +98,82 @@ async def test_fifty_triggers_share_one_token_and_one_session(emulator: Emulator
     assert {one["end"] for one in events} == {"succeeded"}
     assert len(emulator.requests(path=TOKEN)) == tokens + 1
     assert not any(cloud_partner._shared_by_loop.values())
+
+
+async def test_waits_that_begin_together_ask_airflow_for_the_connection_once(
+    emulator: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+    ask = cloud_partner.get_async_connection
+
+    async def counted(*args: Any, **kwargs: Any) -> Any:
+        asked.append(args)
+        return await ask(*args, **kwargs)
+
+    monkeypatch.setattr(cloud_partner, "get_async_connection", counted)
+    location = await CloudPartnerHook().ago_live("quick")
+    asked.clear()
+    await asyncio.gather(*(event(trigger(location)) for _ in range(200)))
+    assert len(asked) == 1
+
+
+async def test_a_new_secret_is_for_new_waits_and_old_ones_go_on(emulator: Emulator, connect: Connect) -> None:
+    location = location_of(emulator, "going-live")
+    old = asyncio.create_task(event(trigger(location)))
+    await asyncio.to_thread(eventually, lambda: len(emulator.requests(path="/operations/")) > 2)
+    connect(emulator, password="mistyped")
+    found = await event(trigger(location))
+    assert (found["end"], found["error"]) == ("error", "AuthenticationError")
+    connect(emulator)
+    polls = len(emulator.requests(path="/operations/"))
+    await asyncio.to_thread(eventually, lambda: len(emulator.requests(path="/operations/")) > polls + 2)
+    await CloudPartnerHook().acancel("going-live")
+    assert (await old)["end"] == "canceled"
+
+
+async def test_any_number_of_waits_has_at_most_fifty_connections(emulator: Emulator) -> None:
+    emulator.inject(method="GET", path="/operations/", delay=0.5)
+    location = location_of(emulator, "going-live")
+    port = urlsplit(emulator.url).port
+
+    def connections() -> set[int]:
+        found = psutil.Process().net_connections("tcp")
+        return {one.laddr.port for one in found if one.status == "ESTABLISHED" and one.raddr.port == port}
+
+    others = connections()
+    waits = [asyncio.create_task(event(trigger(location))) for _ in range(300)]
+    await asyncio.to_thread(eventually, lambda: len(connections() - others) >= 50)
+    # All of them ask, in turns.
+    asked = len(emulator.requests(path="/operations/"))
+    await asyncio.to_thread(eventually, lambda: len(emulator.requests(path="/operations/")) > asked + 600)
+    assert len(connections() - others) == 50
+    for wait in waits:
+        wait.cancel()
+    await asyncio.wait(waits)
+
+
+def test_an_event_loop_that_ended_amid_the_waits_leaves_nothing_behind(emulator: Emulator) -> None:
+    location = location_of(emulator, "going-live")
+    for _ in range(2):
+        with pytest.raises(TimeoutError):
+            asyncio.run(asyncio.wait_for(event(trigger(location)), 0.3))
+    # One that was not even told to end.
+    loop = asyncio.new_event_loop()
+    wait = loop.create_task(event(trigger(location)))
+    loop.run_until_complete(asyncio.sleep(0.3))
+    loop.close()
+    found = asyncio.run(asyncio.wait_for(event(trigger(location, seconds=0.1)), 30))
+    assert found["end"] == "timeout"
+    assert not any(cloud_partner._shared_by_loop.values())
+    del wait
+
+
+async def test_what_was_seen_last_is_told_though_it_was_long_unchanged(emulator: Emulator) -> None:
+    found = await event(trigger(location_of(emulator, "going-live"), seconds=0.5))
+    assert found["end"] == "timeout"
+    assert found["result"]["status"] == "running"
+    assert "last seen running in step" in found["message"]
+    assert len(emulator.requests(path="/operations/")) > 3
 
 
 async def test_a_triggerer_that_stops_leaves_the_operation_alone(emulator: Emulator) -> None:

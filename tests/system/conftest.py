@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import tempfile
 from contextlib import contextmanager
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from playwright.sync_api import expect, sync_playwright
 
 from airflow_provider_cpp.hooks.cloud_partner import CloudPartnerHook
 from dev.emulator_process import Emulator, running_emulator
@@ -19,12 +21,21 @@ from dev.services import PostgreSQL
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from playwright.sync_api import Page
+
     RunOf = dict[str, tuple[str, str]]
 
 ROOT = Path(__file__).parents[2]
 TIME_SCALE = 20
 GO_LIVE_SECONDS = 15 * TIME_SCALE
 TOKEN_SECONDS = 3
+
+BROWSER_OPTIONS = (
+    *("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"),
+    "--disable-sync",
+)
+#: Milliseconds that a page may take on a busy machine.
+PATIENCE = 60_000
 
 PUBLISH_STEPS = ("displaydummycertify", "displaycertify", "displayprovision", "displaypackage")
 
@@ -61,7 +72,7 @@ OFFERS = [
         "offer-failing",
         fail={"step": "live", "messages": ["<p>The image <b>has no</b> SSH key.</p>"]},
     ),
-    _offer("offer-lasting", stepSeconds={"live": 3600 * TIME_SCALE}),
+    *(_offer(f"offer-{name}", stepSeconds={"live": 3600 * TIME_SCALE}) for name in ("lasting", "watched")),
     # What somebody acts on while it waits; the first ones complete, but not before.
     _offer("user-failed-sensor", stepSeconds={"live": 90 * TIME_SCALE}),
     *(
@@ -113,6 +124,15 @@ OFFERS = [
 ]
 
 
+#: A principal that no publisher has registered.
+STRANGER = {
+    "tenantId": "11111111-2222-3333-4444-555555555555",
+    "clientId": "66666666-7777-8888-9999-000000000001",
+    "secret": "the-secret-of-the-stranger",
+    "publishers": [],
+}
+
+
 @pytest.fixture(scope="session")
 def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Emulator]:
     """An emulator whose go-lives take seconds, and whose tokens live for seconds only."""
@@ -123,9 +143,8 @@ def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Emulator]:
         "secret": "the-secret-of-the-principal",
         "publishers": ["contoso"],
     }
-    seed.write_text(
-        json.dumps({"publishers": [{"id": "contoso", "offers": OFFERS}], "principals": [principal]})
-    )
+    publisher = {"id": "contoso", "offers": OFFERS}
+    seed.write_text(json.dumps({"publishers": [publisher], "principals": [principal, STRANGER]}))
     options = ["--time-scale", str(TIME_SCALE), "--token-lifetime", str(TOKEN_SECONDS)]
     with running_emulator("--seed", str(seed), *options) as emulator:
         yield emulator
@@ -142,6 +161,7 @@ def airflow(emulator: Emulator, tmp_path_factory: pytest.TempPathFactory) -> Ite
             shutil.copy(file, dags)
     environment = {
         "AIRFLOW_CONN_CLOUD_PARTNER_DEFAULT": json.dumps(emulator.connection),
+        "AIRFLOW__CORE__TEST_CONNECTION": "Enabled",
         "PYTHONPATH": str(ROOT),
     }
     with _database() as database, LocalAirflow(home, dags, environment | database) as airflow:
@@ -170,6 +190,30 @@ def _database() -> Iterator[dict[str, str]]:
     finally:
         server.stop()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def chromium() -> str:
+    """The path of a Chromium; without one there is no such test, except in CI."""
+    found = filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome")))
+    if path := next(found, None):
+        return path
+    missing = "There is no Chromium for the tests of what people see: `make browser` installs it."
+    if os.environ.get("CI"):
+        pytest.fail(missing)
+    pytest.skip(missing)
+
+
+@pytest.fixture
+def page(chromium: str) -> Iterator[Page]:
+    """A page of a browser that nobody used before."""
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=BROWSER_OPTIONS)
+        page = browser.new_page(locale="en-US", viewport={"width": 1400, "height": 1200})
+        page.set_default_timeout(PATIENCE)
+        expect.set_options(timeout=PATIENCE)
+        yield page
+        browser.close()
 
 
 @pytest.fixture

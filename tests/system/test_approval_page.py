@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 import pytest
-from playwright.sync_api import expect, sync_playwright
+from playwright.sync_api import expect
 
 from dev.local_airflow import wait_for
 from tests.system.watching import accepted, completed_at, go_lives, slots, started, states_of, tasks_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from playwright.sync_api import Page
 
     from dev.emulator_process import Emulator
@@ -24,37 +20,6 @@ if TYPE_CHECKING:
     from tests.system.conftest import RunOf
 
 pytestmark = pytest.mark.timeout(400)
-
-OPTIONS = (
-    *("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"),
-    "--disable-sync",
-)
-#: Milliseconds that a page may take on a busy machine.
-PATIENCE = 60_000
-
-
-@pytest.fixture(scope="session")
-def chromium() -> str:
-    """The path of a Chromium; without one there is no such test, except in CI."""
-    found = filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome")))
-    if path := next(found, None):
-        return path
-    missing = "There is no Chromium for the tests of what people see: `make browser` installs it."
-    if os.environ.get("CI"):
-        pytest.fail(missing)
-    pytest.skip(missing)
-
-
-@pytest.fixture
-def page(chromium: str) -> Iterator[Page]:
-    """A page of a browser that nobody used before."""
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=OPTIONS)
-        page = browser.new_page(locale="en-US", viewport={"width": 1400, "height": 1200})
-        page.set_default_timeout(PATIENCE)
-        expect.set_options(timeout=PATIENCE)
-        yield page
-        browser.close()
 
 
 def open_question(page: Page, airflow: LocalAirflow, dag_id: str, run_id: str) -> None:

@@ -1,0 +1,36 @@
+"""What those who wait in one event loop share."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Hashable
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+_under_way: dict[asyncio.AbstractEventLoop, dict[Hashable, asyncio.Task[Any]]] = {}
+
+
+def of_running_loop(by_loop: dict[asyncio.AbstractEventLoop, dict[K, V]]) -> dict[K, V]:
+    """Return what belongs to the running event loop, and forget what belonged to closed ones."""
+    for loop in [loop for loop in by_loop if loop.is_closed()]:
+        del by_loop[loop]
+    return by_loop.setdefault(asyncio.get_running_loop(), {})
+
+
+async def once(key: Hashable, ask: Callable[[], Coroutine[Any, Any, V]]) -> V:
+    """Return what `ask` returns, or raise what it raises.
+
+    Whoever comes with the same key while it is under way in this event loop gets the same result. Nothing is
+    kept: whoever comes afterwards asks anew.
+    """
+    here = of_running_loop(_under_way)
+    if key not in here:
+        here[key] = asyncio.create_task(ask())
+        here[key].add_done_callback(lambda _: here.pop(key))
+    # Should the one who came first be canceled, the others still want it.
+    task: asyncio.Task[V] = here[key]
+    return await asyncio.shield(task)

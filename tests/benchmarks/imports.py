@@ -1,0 +1,57 @@
+"""What it costs a fresh interpreter to import the operators and sensors of a provider, beside the SDK.
+
+That is what each task and each parsing of a Dag file pays.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import sys
+import time
+
+#: What a Dag file has of Airflow anyhow.
+SDK = "airflow.sdk"
+_USED = ("DAG", "BaseOperator", "BaseSensorOperator", "task")
+MODULES = {
+    "airflow-provider-cpp": (
+        "airflow_provider_cpp.operators.cloud_partner",
+        "airflow_provider_cpp.sensors.cloud_partner",
+    ),
+    "apache-airflow-providers-http": (
+        "airflow.providers.http.operators.http",
+        "airflow.providers.http.sensors.http",
+    ),
+    "apache-airflow-providers-dbt-cloud": (
+        "airflow.providers.dbt.cloud.operators.dbt",
+        "airflow.providers.dbt.cloud.sensors.dbt",
+    ),
+    "airflow-provider-fivetran-async": (
+        "fivetran_provider_async.operators",
+        "fivetran_provider_async.sensors",
+    ),
+}
+
+
+def main(distribution: str) -> None:
+    """Import the SDK and what a distribution has, and print seconds of the clock and of the processor."""
+    began = _now()
+    for name in _USED:
+        getattr(importlib.import_module(SDK), name)
+    had_sdk = _now()
+    for module in MODULES[distribution]:
+        importlib.import_module(module)
+    ended = _now()
+    sdk, beyond = (
+        {"wall": until[0] - since[0], "cpu": until[1] - since[1]}
+        for since, until in ((began, had_sdk), (had_sdk, ended))
+    )
+    sys.stdout.write(json.dumps({"sdk": sdk, "beyond": beyond}) + "\n")
+
+
+def _now() -> tuple[float, float]:
+    return time.perf_counter(), time.process_time()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

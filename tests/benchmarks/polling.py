@@ -1,0 +1,146 @@
+"""Which waits are measured, and what came of them: each client and number in fresh processes, in turn."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from tests.benchmarks.clients import BARE, OURS, PEERS, SLEEPING, Task
+from tests.benchmarks.processes import MeasurementError, measure
+from tests.benchmarks.server import TOKEN_IN_USE
+from tests.benchmarks.waits import Plan
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from tests.benchmarks.server import Target
+
+FEW, SOME, MANY = 50, 1_000, 10_000
+#: Seconds between two polls of one wait: 250 polls a second, 333 and 625, the same for every client.
+INTERVALS = {FEW: 0.2, SOME: 3.0, MANY: 16.0}
+#: Of one measurement in the steady state; whole intervals for the peers, which poll in bursts.
+SECONDS = {FEW: 2.0, SOME: 3.0, MANY: 8.0}
+
+
+@dataclass(frozen=True)
+class Waited:
+    """What some rounds of one client with one number of waits came to.
+
+    Times are seconds: of the processor for one poll (`cpu`, `start_cpu`), for which the event loop was
+    blocked longest (`blocked`, `start_blocked`), until all waits had polled once (`started_in`).
+
+    :param starved: waits that had not polled when that was given up, in the worst round
+    :param rate: polls a second
+    :param memory: bytes for each wait more, beyond a task that sleeps; what a process has but once, such as
+        libraries, it has with few waits as well
+    :param most: connections at the same time, in the worst round
+    :param total: connections altogether, in the worst round
+    :param tokens: requests for a token, in the worst round
+    :param lives: how many tokens would have lasted for that round
+    :param lost: waits whose one event was missing, wrong or early, in all rounds
+    :param waiting: those of them that had not ended when that was given up
+    :param problem: why there is nothing of all that
+    """
+
+    cpu: float = 0.0
+    start_cpu: float = 0.0
+    blocked: float = 0.0
+    start_blocked: float = 0.0
+    started_in: float = 0.0
+    starved: int = 0
+    rate: float = 0.0
+    memory: float | None = None
+    most: int = 0
+    total: int = 0
+    tokens: int = 0
+    lives: int = 0
+    lost: int = 0
+    waiting: int = 0
+    problem: str = ""
+
+
+Results = dict[tuple[str, int], Waited]
+
+
+def run(
+    target: Target,
+    trigger: tuple[str, dict[str, Any]],
+    environment: Mapping[str, str],
+    *,
+    rounds: int,
+    tell: Callable[[str], None],
+) -> Results:
+    """Measure all, and return what it came to by client and number of waits.
+
+    :param trigger: what this provider's sensor hands to the triggerer
+    :param tell: told what is measured
+    """
+    found: dict[tuple[str, int], list[dict[str, Any]]] = {}
+    problems: dict[tuple[str, int], str] = {}
+    for number in range(rounds):
+        for client, waits in _measurements():
+            if (client, waits) in problems:
+                continue
+            tell(f"round {number + 1} of {rounds}: {client}, {waits:,} waits")
+            task = Task(target, waits, INTERVALS[waits], trigger)
+            plan = Plan(client, task, SECONDS[waits])
+            try:
+                one = measure("waits", json.dumps(asdict(plan)), environment=environment)
+            except MeasurementError as error:
+                if client not in PEERS:
+                    raise
+                problems[client, waits] = str(error).splitlines()[-1]
+            else:
+                found.setdefault((client, waits), []).append(one)
+    resident = {
+        key: statistics.median(one["resident"] for one in all_rounds) for key, all_rounds in found.items()
+    }
+    del found[SLEEPING, MANY]
+    results = {key: _waited(all_rounds) for key, all_rounds in found.items()}
+    for client in (OURS, BARE):
+        each = (resident[client, MANY] - resident[client, FEW]) / (MANY - FEW)
+        memory = each - resident[SLEEPING, MANY] / MANY
+        results[client, MANY] = replace(results[client, MANY], memory=memory)
+    return results | {key: Waited(problem=problem) for key, problem in problems.items()}
+
+
+def _measurements() -> Iterator[tuple[str, int]]:
+    for waits in (FEW, SOME):
+        for client in (OURS, BARE, *PEERS):
+            yield client, waits
+    for client in (OURS, BARE, SLEEPING):
+        yield client, MANY
+
+
+def _waited(rounds: list[dict[str, Any]]) -> Waited:
+    def median(phase: str, name: str) -> float:
+        return statistics.median(one[phase][name] for one in rounds)
+
+    def most(name: str) -> int:
+        return max(one["counts"][name] for one in rounds)
+
+    extra = max(rounds, key=lambda one: one["counts"]["tokens"] - _lives(one["seconds"]))
+    error = next((one["error"] for one in rounds if one["error"]), None)
+    if error:
+        return Waited(problem=error)
+    return Waited(
+        cpu=median("steady", "cpu"),
+        start_cpu=median("start", "cpu"),
+        blocked=median("steady", "blocked"),
+        start_blocked=median("start", "blocked"),
+        started_in=median("start", "seconds"),
+        starved=max(one["start"]["starved"] for one in rounds),
+        rate=median("steady", "rate"),
+        most=most("most"),
+        total=most("total"),
+        tokens=extra["counts"]["tokens"],
+        lives=_lives(extra["seconds"]),
+        lost=sum(one["lost"] for one in rounds),
+        waiting=sum(one["waiting"] for one in rounds),
+    )
+
+
+def _lives(seconds: float) -> int:
+    return 1 + int(seconds // TOKEN_IN_USE)

@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from airflow_provider_cpp.sharing import of_running_loop, once
+
+
+class Question:
+    """Counts how often it is asked, and is answered when the test says so."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+        self.answered = asyncio.Event()
+
+    async def __call__(self) -> int:
+        self.asked += 1
+        number = self.asked
+        await self.answered.wait()
+        return number
+
+
+async def begun(*tasks: asyncio.Task[int]) -> None:
+    """Let each come to its first await."""
+    for _ in range(3):
+        await asyncio.sleep(0)
+    assert not any(task.done() for task in tasks)
+
+
+async def test_all_who_want_it_meanwhile_get_the_same() -> None:
+    question = Question()
+    tasks = [asyncio.create_task(once("key", question)) for _ in range(1000)]
+    await begun(*tasks)
+    question.answered.set()
+    assert await asyncio.gather(*tasks) == [1] * 1000
+
+
+async def test_nothing_is_kept() -> None:
+    question = Question()
+    question.answered.set()
+    assert [await once("key", question) for _ in range(3)] == [1, 2, 3]
+
+
+async def test_another_key_is_another_question() -> None:
+    one, other = Question(), Question()
+    tasks = [asyncio.create_task(once(key, ask)) for key, ask in (("one", one), ("other", other))]
+    await begun(*tasks)
+    assert (one.asked, other.asked) == (1, 1)
+    for question in (one, other):
+        question.answered.set()
+    await asyncio.gather(*tasks)
+
+
+async def test_all_get_the_same_error() -> None:
+    async def ask() -> int:
+        await asyncio.sleep(0)
+        raise LookupError("nobody knows")
+
+    results = await asyncio.gather(*(once("key", ask) for _ in range(3)), return_exceptions=True)
+    assert [str(result) for result in results] == ["nobody knows"] * 3
+
+
+async def test_the_others_get_it_though_the_first_was_canceled() -> None:
+    question = Question()
+    first, second = (asyncio.create_task(once("key", question)) for _ in range(2))
+    await begun(first, second)
+    first.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await first
+    question.answered.set()
+    assert await second == 1
+
+
+def test_each_event_loop_asks_for_itself() -> None:
+    async def ask() -> asyncio.AbstractEventLoop:
+        return asyncio.get_running_loop()
+
+    async def want() -> bool:
+        return await once("key", ask) is asyncio.get_running_loop()
+
+    assert [asyncio.run(want()) for _ in range(2)] == [True, True]
+
+
+def test_what_belonged_to_a_closed_loop_is_forgotten() -> None:
+    by_loop: dict[asyncio.AbstractEventLoop, dict[str, int]] = {}
+
+    async def keep() -> None:
+        of_running_loop(by_loop)["kept"] = 1
+
+    for _ in range(3):
+        asyncio.run(keep())
+    assert len(by_loop) == 1

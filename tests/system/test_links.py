@@ -1,0 +1,104 @@
+"""What a release manager sees of a task: its links, its name, and why it was skipped."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+import pytest
+from playwright.sync_api import expect
+
+from dev.local_airflow import wait_for
+from tests.system.conftest import MANY, MANY_FAILING
+from tests.system.watching import tasks_of
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
+
+    from dev.local_airflow import LocalAirflow
+    from tests.system.conftest import RunOf
+
+pytestmark = pytest.mark.timeout(400)
+
+SHOP = "https://azuremarketplace.microsoft.com/marketplace/apps"
+PARTNER_CENTER = "https://partner.microsoft.com/dashboard/commercial-marketplace/overview"
+
+
+def open_task(
+    page: Page, airflow: LocalAirflow, run: tuple[str, str], task_id: str, index: int = -1, tab: str = ""
+) -> None:
+    """Open the page of a task instance."""
+    dag_id, run_id = run
+    mapped = f"/mapped/{index}" if index >= 0 else ""
+    page.goto(f"{airflow.url}/dags/{dag_id}/runs/{quote(run_id, safe='')}/tasks/{task_id}{mapped}{tab}")
+
+
+def check_links(
+    page: Page, airflow: LocalAirflow, run: tuple[str, str], task_id: str, index: int = -1, **links: str
+) -> None:
+    """Check that a task instance's page has these links to pages of its offer, and no other."""
+    open_task(page, airflow, run, task_id, index, "/details")
+    expect(page.get_by_role("link", name="Partner Center")).to_have_attribute("href", PARTNER_CENTER)
+    for name in ("preview", "live"):
+        link = page.get_by_role("link", name=f"{name.capitalize()} listing")
+        if name in links:
+            expect(link).to_have_attribute("href", f"{SHOP}/{links[name]}")
+        else:
+            expect(link).to_have_count(0)
+
+
+def test_a_mapped_task_is_named_by_its_offer_and_links_to_its_pages(
+    airflow: LocalAirflow, runs: RunOf, page: Page
+) -> None:
+    run = runs["mapped"]
+    airflow.wait_for_run(*run)
+    for index, offer in enumerate(("offer-6", "offer-7")):
+        pages = {"preview": f"contoso.{offer}-preview", "live": f"contoso.{offer}"}
+        check_links(page, airflow, run, "wait", index, **pages)
+        expect(page.get_by_text(f"wait [contoso/{offer}]")).to_be_visible()
+        # It ended when the go-live had begun.
+        check_links(page, airflow, run, "go_live", index, preview=pages["preview"])
+
+
+def test_a_release_links_to_the_preview_when_it_is_ready_and_to_the_live_listing_when_it_is_live(
+    airflow: LocalAirflow, runs: RunOf, page: Page
+) -> None:
+    run = runs["many"]
+    airflow.wait_for_run(*run)
+    pages = {"preview": "contoso.many-0-preview", "live": "contoso.many-0"}
+    check_links(page, airflow, run, "release_offer.publish", 0, preview=pages["preview"])
+    check_links(page, airflow, run, "release_offer.go_live", 0, **pages)
+    # Its publish fails.
+    check_links(page, airflow, run, "release_offer.publish", MANY.index(MANY_FAILING))
+
+
+def test_while_a_task_waits_for_the_go_live_it_links_to_the_preview_only(
+    airflow: LocalAirflow, page: Page
+) -> None:
+    run = ("go_live_then_wait", airflow.trigger("go_live_then_wait", {"offer": "offer-watched"}))
+    wait_for(
+        lambda: tasks_of(airflow, *run).get(("wait", -1), {}).get("state") == "deferred",
+        "the task to wait",
+        seconds=300,
+    )
+    check_links(page, airflow, run, "wait", preview="contoso.offer-watched-preview")
+
+
+def test_a_go_live_that_failed_links_to_no_live_listing(
+    airflow: LocalAirflow, runs: RunOf, page: Page
+) -> None:
+    run = runs["failing"]
+    airflow.wait_for_run(*run)
+    check_links(page, airflow, run, "wait", preview="contoso.offer-failing-preview")
+
+
+def test_what_is_live_already_links_to_it_and_says_why_it_was_skipped(
+    airflow: LocalAirflow, runs: RunOf, page: Page
+) -> None:
+    run = runs["unchanged"]
+    airflow.wait_for_run(*run)
+    pages = {"preview": "contoso.unchanged-preview", "live": "contoso.unchanged"}
+    check_links(page, airflow, run, "release_offer.go_live", **pages)
+    open_task(page, airflow, run, "release_offer.go_live")
+    said = "contoso/unchanged: production has the preview's version already. Nothing to do."
+    expect(page.get_by_text(said)).to_be_visible()
