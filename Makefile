@@ -4,11 +4,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 DOCS_READY := $(VENV)/.docs-ready
+BENCH_READY := $(VENV)/.bench-ready
 # The first Python that is new enough; PYTHON=... names another one.
 PYTHON ?= $(firstword $(foreach p,python3 python3.13 python3.12 python3.11,\
 	$(shell $(p) -c 'import sys; sys.version_info >= (3, 11) and print("$(p)")' 2>/dev/null)))
 
-.PHONY: help demo test test-long chaos fuzz browser services lint docs dist clean
+.PHONY: help demo test test-long chaos fuzz bench browser services lint docs dist clean
 
 help:  ## Say what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -29,6 +30,11 @@ chaos: $(READY)  ## Kill everything while RELEASES=100 releases run, for at most
 
 fuzz: $(READY)  ## Give whatever comes from outside, and what users type, thousands of odd values
 	$(BIN)/python -m pytest -m hypothesis --hypothesis-profile fuzz --timeout 1800
+
+bench: $(BENCH_READY)  ## Print what waiting costs, beside other providers (an hour on two cores; needs: make services)
+	@$(BIN)/python -m tests.benchmarks
+	@$(BIN)/python -m tests.benchmarks.triggerer --baseline
+	@$(BIN)/python -m tests.benchmarks.releases
 
 browser:  ## Install Chromium from Debian, for the tests of what people see in the UI
 	@command -v chromium >/dev/null || { apt-get update -qq && apt-get install -y -qq chromium >/dev/null; }
@@ -65,4 +71,9 @@ $(READY): pyproject.toml constraints.txt
 $(DOCS_READY): $(READY)
 	@echo "Adding Sphinx to $(VENV)."
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[docs]'
+	@touch $@
+
+$(BENCH_READY): $(READY)
+	@echo "Adding the newest of the providers that are measured to $(VENV)."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --upgrade --editable '.[bench]'
 	@touch $@

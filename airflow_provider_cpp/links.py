@@ -6,6 +6,7 @@ nothing that the task found out. So whichever it is, the task that learns of a p
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import BaseOperatorLink
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
     from airflow.providers.common.compat.sdk import BaseOperator, Context
+
+log = logging.getLogger(__name__)
 
 #: Partner Center's page of an offer is named by an id that the API doesn't tell.
 PARTNER_CENTER_URL = "https://partner.microsoft.com/dashboard/commercial-marketplace/overview"
@@ -102,8 +105,14 @@ class LinksMixin:
     def _show(self, links: Collection[OfferLink], publisher_id: str = "", offer_id: str = "") -> None:
         """Show links to pages of an offer from now on."""
         for link in links:
-            if self._ti is not None and link.xcom_key not in self._shown:
+            if self._ti is None or link.xcom_key in self._shown:
+                continue
+            try:
                 self._ti.xcom_push(key=link.xcom_key, value=link.url(publisher_id, offer_id))
+            except Exception as error:
+                # Whatever keeps Airflow from storing it, a release doesn't fail for want of a link.
+                log.warning("The link %r can't be shown: %s", link.name, error)
+            else:
                 self._shown.add(link.xcom_key)
 
     def _show_pages(self, summary: Mapping[str, Any]) -> None:

@@ -20,6 +20,7 @@ from airflow_provider_cpp.api import (
     OfferStatus,
     Operation,
     OperationStatus,
+    Step,
     fold,
     plain_text,
 )
@@ -51,6 +52,9 @@ JITTER = 0.15
 LONGEST_RETRY_AFTER = 3600.0
 #: An interval of 0 must not make a loop that never rests, in seconds.
 SHORTEST_WAIT = 0.01
+
+#: By so many percent a step moves on for a line in the log: a triggerer writes its log for all who wait.
+TELLING_PROGRESS = 10
 
 MESSAGE_LIMIT = 20
 
@@ -230,13 +234,14 @@ def _news(
 ) -> tuple[Seen, tuple[tuple[int, str], ...]]:
     """Return what is known now, and a line for each thing that is new."""
     lines: list[tuple[int, str]] = []
-    before = {(key, status, percentage) for key, status, percentage in seen.steps}
-    now = tuple((step.id or step.name, step.status, step.progress_percentage) for step in answer.steps)
+    now = tuple(_as_told(step, seen) for step in answer.steps)
     for step, state in zip(answer.steps, now, strict=True):
-        if state in before or (step.status == "notStarted" and not seen.steps):
+        if state in seen.steps or (step.status == "notStarted" and not seen.steps):
             continue
         errors = [message.text for message in step.messages if message.level == "error" and message.text]
-        said = "; ".join(errors) or (step.messages[-1].text if step.messages else "")
+        said = "; ".join(text.removesuffix(".") for text in errors) or (
+            step.messages[-1].text if step.messages else ""
+        )
         is_open = step.estimated_time and step.status != "complete" and not errors
         estimate = f", estimated {step.estimated_time}" if is_open else ""
         line = f"{wait.subject}: {step.name} {step.status} {state[2]} %{estimate}"
@@ -267,6 +272,15 @@ def _news(
     if lines and seconds and not end:
         lines[-1] = (lines[-1][0], f"{lines[-1][1]} (next poll in {_number(seconds)} s)")
     return Seen(steps=now, told=frozenset(told)), tuple(lines)
+
+
+def _as_told(step: Step, seen: Seen) -> tuple[str, str, int]:
+    """Return how a step stands, or how it stood when that was logged, unless it moved on since."""
+    key, status, percentage = step.id or step.name, step.status, step.progress_percentage
+    for told in seen.steps:
+        if told[:2] == (key, status) and abs(told[2] - percentage) < TELLING_PROGRESS:
+            return told
+    return key, status, percentage
 
 
 def summarize(identity: Mapping[str, str], answer: Progress) -> dict[str, Any]:

@@ -469,14 +469,22 @@ class Core(threading.Thread):
     def run(self) -> None:
         """Note it some thirty times a second."""
         with suppress(OSError):
-            while True:
+            while self._process.exists():
                 cpu, waited, _ = (self._process / "schedstat").read_text().split()
-                sends = (self._process / "wchan").read_text() in SENDING
+                sends = self._is_sending()
                 before, *_, stuck = self._notes[-1]
                 now = time.time()
                 stuck += now - before if sends else 0.0
                 self._notes.append((now, int(cpu) / 1e9, int(waited) / 1e9, stuck))
                 time.sleep(0.03)
+
+    def _is_sending(self) -> bool:
+        """Whether the thread is stuck in sending, or waits for another one that is and has the log's lock."""
+        sleeps_in = (self._process / "wchan").read_text()
+        if not sleeps_in.startswith("futex"):
+            return sleeps_in in SENDING
+        others = (self._process / "task").glob("*/wchan")
+        return any(other.read_text() in SENDING for other in others)
 
     def meanwhile(self, at: float, seconds: float) -> Blocked:
         """Return what the thread did when it was blocked."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from typing import Any
 
@@ -23,7 +24,7 @@ def poll(status: str, *messages: tuple[str, str], retry_after: str = "", **chang
         "progressPercentage": 40,
         "messages": [{"messageHtml": text, "level": level} for level, text in messages],
     }
-    body = api.json.dumps({"status": status, "steps": [step]}).encode()
+    body = json.dumps({"status": status, "steps": [step]}).encode()
     answer = api.get_operation(LOCATION, "https://host.example").read(
         api.Response(200, {"Retry-After": retry_after}, body, "https://host.example")
     )
@@ -45,7 +46,7 @@ def poll(status: str, *messages: tuple[str, str], retry_after: str = "", **chang
 def test_all_errors_of_a_step_that_failed_are_told_as_errors_without_an_estimate() -> None:
     failed = poll("failed", ("information", "Began."), ("error", "No <b>logo</b>."), ("error", "No SSH key."))
     assert failed.log == (
-        (logging.ERROR, "contoso/web: Certification failed 40 %: No logo.; No SSH key."),
+        (logging.ERROR, "contoso/web: Certification failed 40 %: No logo; No SSH key"),
         (logging.ERROR, "contoso/web: operation failed"),
     )
 

@@ -312,6 +312,12 @@ def test_a_step_that_moves_on_is_told_with_its_estimate_and_last_message() -> No
     assert all("(next poll in 30 s)" in lines(decision) for decision in (first, second, third))
 
 
+def test_a_slow_step_is_told_of_at_each_tenth_of_its_way() -> None:
+    answers = [operation("running", step("inProgress", percentage)) for percentage in range(100)]
+    told = [number for number, decision in enumerate(polls(WAIT, *answers)) if decision.log]
+    assert told == list(range(0, 100, 10))
+
+
 PROGRESS = [("notStarted", 0), ("inProgress", 0), ("inProgress", 50), ("complete", 100)]
 
 

@@ -179,3 +179,12 @@ def test_airflow_2_and_the_first_of_3_get_the_same_fields_from_the_hook() -> Non
     assert {name: (field.args[0], field.kwargs["description"]) for name, field in widgets.items()} == {
         name: (field["label"], field["description"]) for name, field in CONNECTION_FIELDS.items()
     }
+
+
+def test_the_test_of_a_connection_does_not_call_it_by_the_name_that_airflow_made_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("AIRFLOW_CONN_KVZWT3SI", json.dumps({"conn_type": "cloud_partner", "password": "x"}))
+    works, message = CloudPartnerHook("KVzWT3SI").test_connection()
+    assert not works
+    assert message == "The connection has a password but no client id: set the login to the client id."

@@ -180,3 +180,15 @@ def test_the_address_is_what_the_task_stored(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(sdk.XCom, "get_value", lambda *, ti_key, key: stored.get(key))
     found = [link.get_link(None, ti_key=None) for link in (links.LIVE, links.PREVIEW)]  # type: ignore[arg-type]
     assert found == [f"{SHOP}/contoso.web", ""]
+
+
+def test_a_release_does_not_fail_for_want_of_a_link(
+    emulator: Emulator, context: Context, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise ConnectionError("the API server is away")
+
+    monkeypatch.setattr(context["ti"], "xcom_push", refuse)
+    location = run(GoLiveOperator(task_id="go_live", offer_id="quick"), context)
+    assert location.startswith("/api/")
+    assert "'Partner Center' can't be shown: the API server is away" in caplog.text

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from playwright.sync_api import expect, sync_playwright
 
 from airflow_provider_cpp.hooks.cloud_partner import CloudPartnerHook
 from dev.emulator_process import Emulator, running_emulator
@@ -207,6 +206,8 @@ def chromium() -> str:
 @pytest.fixture
 def page(chromium: str) -> Iterator[Page]:
     """A page of a browser that nobody used before."""
+    from playwright.sync_api import expect, sync_playwright
+
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=BROWSER_OPTIONS)
         page = browser.new_page(locale="en-US", viewport={"width": 1400, "height": 1200})
