@@ -184,13 +184,15 @@ class OfferState(StrEnum):
     UNKNOWN = "unknown"
 
 
-# The same few words are in each answer, of thousands of operations.
-_WORDS = 1024
+# The same few short words are in each answer, of thousands of operations.
+_WORDS, _LONGEST_WORD = 1024, 100
 
 
 def fold(word: object) -> str:
     """Return a word of the service's as it is compared: without case, spaces, hyphens and underscores."""
-    return _fold(word) if isinstance(word, str) else ""
+    if not isinstance(word, str):
+        return ""
+    return _fold(word) if len(word) <= _LONGEST_WORD else _fold.__wrapped__(word)
 
 
 @lru_cache(_WORDS)
@@ -1008,12 +1010,10 @@ def _text(value: Json) -> str:
 
     An estimate such as `< 5 day` is no markup, since no name follows its bracket.
     """
-    return _short_line(value) if isinstance(value, str) else ""
+    return _word(value) if isinstance(value, str) and len(value) <= _LONGEST_WORD else plain_text(value, 500)
 
 
-@lru_cache(_WORDS)
-def _short_line(value: str) -> str:
-    return plain_text(value, 500)
+_word = lru_cache(_WORDS)(plain_text)
 
 
 def _integer(value: Json) -> int | None:

@@ -7,6 +7,7 @@ nothing that the task found out. So whichever it is, the task that learns of a p
 from __future__ import annotations
 
 import logging
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import BaseOperatorLink
@@ -14,7 +15,7 @@ from airflow.providers.common.compat.sdk import BaseOperatorLink
 from airflow_provider_cpp.api import fold, live_url, offer_of, preview_url
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Collection, Iterator, Mapping
 
     from airflow.providers.common.compat.sdk import BaseOperator, Context
 
@@ -97,28 +98,32 @@ class LinksMixin:
         """Show the link that leads somewhere from the start."""
         super().pre_execute(context)  # type: ignore[misc]
         # Airflow 3 would store each when the task ends, those too that lead nowhere.
-        self.operator_extra_links = ()
+        self.operator_extra_links = [
+            link for link in self.operator_extra_links if not isinstance(link, OfferLink)
+        ]
         self._ti = context["ti"]
         self._shown: set[str] = set()
         self._show([PARTNER_CENTER])
 
     def _show(self, links: Collection[OfferLink], publisher_id: str = "", offer_id: str = "") -> None:
         """Show links to pages of an offer from now on."""
-        for link in links:
-            if self._ti is None or link.xcom_key in self._shown:
-                continue
-            try:
-                self._ti.xcom_push(key=link.xcom_key, value=link.url(publisher_id, offer_id))
-            except Exception as error:
-                # Whatever keeps Airflow from storing it, a release doesn't fail for want of a link.
-                log.warning("The link %r can't be shown: %s", link.name, error)
-            else:
-                self._shown.add(link.xcom_key)
+        with self._never_failing():
+            for link in links:
+                if self._ti is not None and link.xcom_key not in self._shown:
+                    self._ti.xcom_push(key=link.xcom_key, value=link.url(publisher_id, offer_id))
+                    self._shown.add(link.xcom_key)
 
     def _show_pages(self, summary: Mapping[str, Any]) -> None:
         """Show links to the pages that there are by a wait's summary."""
-        if self._ti is None:
-            return
-        location = summary.get("location")
-        ids = offer_of(location) if location else (summary["publisher_id"], summary["offer_id"])
-        self._show(pages_of(summary), *ids)
+        with self._never_failing():
+            location = summary.get("location")
+            ids = offer_of(location) if location else (summary["publisher_id"], summary["offer_id"])
+            self._show(pages_of(summary), *ids)
+
+    @contextmanager
+    def _never_failing(self) -> Iterator[None]:
+        # Whatever keeps a link from being shown, a release doesn't fail for want of it.
+        try:
+            yield
+        except Exception as error:
+            log.warning("A link can't be shown: %s: %s", type(error).__name__, error)

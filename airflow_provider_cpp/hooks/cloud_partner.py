@@ -9,7 +9,7 @@ import os
 import re
 import ssl
 import time
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -75,8 +75,8 @@ DEFAULT_AUTHORITY = "https://login.microsoftonline.com"
 _KNOWN_AUTHORITIES = (DEFAULT_AUTHORITY, "https://login.microsoftonline.us", "https://login.chinacloudapi.cn")
 # Longer than the usual `poke_interval`, so that polls find their TLS connection still open; in seconds.
 _KEEPALIVE = 75
-# At most so many requests at once, and so many connections to the service.
-_CONNECTIONS = 50
+# At most so many polls at once: the connections, of which aiohttp opens a hundred, are for others as well.
+_POLLS = 50
 _IDENTITY_RETRIES = 2
 # For so many seconds azure-identity is not asked whether a token is still good.
 _TOKEN_KEPT = 1.0
@@ -579,12 +579,15 @@ class CloudPartnerHook(HttpHook):
             ) from error
         return Settings.from_connection(connection, extra)
 
-    async def apoll(self, call: api.Call[T], before: bytes) -> tuple[api.Response, T | None]:
+    async def apoll(
+        self, call: api.Call[T], *, before: bytes | None, until: float
+    ) -> tuple[api.Response, T | None]:
         """Ask the same again, and return the answer and what it means; None if it is what it was before.
 
         :param before: the body of the answer before, which need not be read once more
+        :param until: when to give up waiting for one's turn, in seconds since the epoch
         """
-        response, token = await self._aanswer(call)
+        response, token = await self._aanswer(call, until)
         if response.body == before and 200 <= response.status < 300:
             return response, None
         return response, _read(call, response, token)
@@ -593,15 +596,15 @@ class CloudPartnerHook(HttpHook):
         call = make_call(await self.asettings())
         return _read(call, *await self._aanswer(call))
 
-    async def _aanswer(self, call: api.Call[Any]) -> tuple[api.Response, str]:
+    async def _aanswer(self, call: api.Call[Any], until: float | None = None) -> tuple[api.Response, str]:
         if self._kept is not None:
-            return await self._kept.answer(call)
+            return await self._kept.answer(call, until)
         shared = await _Shared.acquire(await self.asettings())
         if self._entered and self._kept is None:
             self._kept = shared
-            return await shared.answer(call)
+            return await shared.answer(call, until)
         try:
-            return await shared.answer(call)
+            return await shared.answer(call, until)
         finally:
             await shared.release()
 
@@ -613,8 +616,8 @@ class _Shared:
         self.settings = settings
         self.users = 0
         self._lock = asyncio.Lock()
-        # The time for an answer begins when it is a request's turn.
-        self._turns = asyncio.Semaphore(_CONNECTIONS)
+        # The time for an answer begins when it is a poll's turn.
+        self._turns = asyncio.Semaphore(_POLLS)
         self._session: aiohttp.ClientSession | None = None
         self._proxy: str | None = None
         self._credential: Any = None
@@ -626,7 +629,9 @@ class _Shared:
     async def acquire(cls, settings: Settings) -> _Shared:
         """Return what is shared, open; whoever has it must release it."""
         here = of_running_loop(_shared_by_loop)
-        shared = here.setdefault(settings, cls(settings))
+        if settings not in here:
+            here[settings] = cls(settings)
+        shared = here[settings]
         shared.users += 1
         try:
             if shared._session is None:
@@ -649,7 +654,7 @@ class _Shared:
         context = await asyncio.to_thread(_ssl_context, self.settings)
         self._proxy = _proxy_for(self.settings, self.settings.base_url).get("https")
         session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(ssl=context, limit=_CONNECTIONS, keepalive_timeout=_KEEPALIVE),
+            connector=aiohttp.TCPConnector(ssl=context, keepalive_timeout=_KEEPALIVE),
             cookie_jar=aiohttp.DummyCookieJar(),
             timeout=aiohttp.ClientTimeout(total=self.settings.timeout),
         )
@@ -664,41 +669,71 @@ class _Shared:
 
     async def _close(self) -> None:
         if self._session is not None:
-            await self._credential.close()
-            await self._session.close()
+            try:
+                await self._credential.close()
+            finally:
+                await self._session.close()
 
     async def _make_credential(self, session: aiohttp.ClientSession) -> None:
         # Importing azure-identity and reading a certificate are blocking.
         self._credential, self._get_token = await asyncio.to_thread(_async_credential, self.settings, session)
 
-    async def answer(self, call: api.Call[Any]) -> tuple[api.Response, str]:
-        """Send a request, and once more with a fresh token after a 401. Return the token as well."""
-        async with self._turns:
+    async def answer(self, call: api.Call[Any], until: float | None = None) -> tuple[api.Response, str]:
+        """Send a request, and once more with a fresh token after a 401. Return the token as well.
+
+        :param until: for a poll, which waits for its turn, when to give that up
+        """
+        if until is None:
+            return await self._answer(call)
+        # Without a token, nobody need wait for a turn to learn that.
+        await self.token()
+        await self._take_turn(call, until)
+        try:
+            return await self._answer(call)
+        finally:
+            self._turns.release()
+
+    async def _answer(self, call: api.Call[Any]) -> tuple[api.Response, str]:
+        token = await self.token()
+        response = await self.send(call, token)
+        if response.status == 401:
+            await self.renew(token)
             token = await self.token()
             response = await self.send(call, token)
-            if response.status == 401:
-                await self.renew(token)
-                token = await self.token()
-                response = await self.send(call, token)
         return response, token
+
+    async def _take_turn(self, call: api.Call[Any], until: float) -> None:
+        try:
+            # Setting a time limit costs more than taking a turn that is free.
+            async with asyncio.timeout(until - time.time()) if self._turns.locked() else nullcontext():
+                await self._turns.acquire()
+        except TimeoutError:
+            raise api.CloudPartnerError(
+                f"{call.action} was not sent: it was not its turn in time, since {_POLLS} others wait for an "
+                f"answer of {self.settings.base_url}. Check that the host answers.",
+                unsent=True,
+            ) from None
 
     async def token(self) -> str:
         """Return a token; it is asked for once and renewed before it expires."""
-        # It sees to the renewal whenever it is asked, which is too much to do for each of many polls.
-        if time.monotonic() < self._token_until:
-            return self._token
+        # azure-identity sees to that whenever it is asked, which is too much to do for each of many polls.
+        if time.monotonic() >= self._token_until:
+            await once((self, "token"), self._ask_for_token)
+        return self._token
+
+    async def _ask_for_token(self) -> None:
         try:
             with _quietly():
                 self._token = str(await self._get_token())
         except Exception as error:  # whatever azure-identity makes of an answer that it can't read
             raise _identity_error(self.settings, error) from None
         self._token_until = time.monotonic() + _TOKEN_KEPT
-        return self._token
 
     async def renew(self, refused: str) -> None:
         """Forget a token that the service refused, unless another use of the connection did so already."""
         async with self._lock:
-            if self._session is not None and await self.token() == refused:
+            if await self.token() == refused:
+                assert self._session is not None  # noqa: S101  opened by whoever holds it
                 await self._credential.close()
                 await self._make_credential(self._session)
                 self._token_until = 0.0

@@ -91,7 +91,7 @@ class WaitTrigger(BaseTrigger):
         self.first_poll_at = first_poll_at
         self._call: Call[Any] | None = None
         # Of what was seen last only the bytes are kept: thousands of waits share a process.
-        self._last = b""
+        self._last: bytes | None = None
 
     @property
     def identity(self) -> dict[str, str]:
@@ -130,6 +130,7 @@ class WaitTrigger(BaseTrigger):
         return hook
 
     async def _poll(self, hook: CloudPartnerHook) -> dict[str, Any]:
+        self._call = self._last = None
         await asyncio.sleep(self.first_poll_at - time.time())
         while True:
             decision, event = await self._poll_once(hook)
@@ -147,7 +148,9 @@ class WaitTrigger(BaseTrigger):
                 self._call = self.call((await hook.asettings()).base_url)
             # After an error the next answer is worth a line, even if it is what it was before.
             is_news = self.seen.faults or self.seen.not_found
-            response, news = await hook.apoll(self._call, b"" if is_news else self._last)
+            response, news = await hook.apoll(
+                self._call, before=None if is_news else self._last, until=self.wait.deadline
+            )
             answer, self._last = news or Unchanged(response.retry_after), response.body
         except CloudPartnerError as problem:
             answer = problem
@@ -156,7 +159,9 @@ class WaitTrigger(BaseTrigger):
             self.log.log(level, line)
         if decision.end is None:
             return decision, None
-        last = self._call.read(Response(200, {}, self._last)) if self._call and self._last else None
+        last = None
+        if self._call is not None and self._last is not None:
+            last = self._call.read(Response(200, {}, self._last))
         error = answer if isinstance(answer, CloudPartnerError) else None
         return decision, make_event(self.wait, self.identity, decision.end, last, error)
 

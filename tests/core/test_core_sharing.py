@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 
 import pytest
 
@@ -70,6 +71,36 @@ async def test_the_others_get_it_though_the_first_was_canceled() -> None:
         await first
     question.answered.set()
     assert await second == 1
+
+
+async def test_an_error_that_nobody_waits_for_any_more_is_not_complained_of(
+    event_loop_complaints: list[str],
+) -> None:
+    asked, answered = asyncio.Event(), asyncio.Event()
+
+    async def ask() -> int:
+        asked.set()
+        await answered.wait()
+        raise LookupError("nobody knows")
+
+    task = asyncio.create_task(once("key", ask))
+    await asked.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    del task
+    answered.set()
+    for _ in range(3):
+        await asyncio.sleep(0)
+    gc.collect()
+    assert event_loop_complaints == []
+
+
+@pytest.fixture
+async def event_loop_complaints() -> list[str]:
+    complaints: list[str] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context["message"]))
+    return complaints
 
 
 def test_each_event_loop_asks_for_itself() -> None:

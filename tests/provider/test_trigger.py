@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 import psutil
 import pytest
-from harness import Connect, Principal, deferral, event_of, eventually, operations, state_of
+from harness import Connect, Log, Principal, deferral, event_of, eventually, operations, state_of
 
 from airflow_provider_cpp.exceptions import (
     CloudPartnerError,
@@ -174,6 +174,49 @@ async def test_what_was_seen_last_is_told_though_it_was_long_unchanged(emulator:
     assert found["result"]["status"] == "running"
     assert "last seen running in step" in found["message"]
     assert len(emulator.requests(path="/operations/")) > 3
+
+
+async def test_an_empty_answer_is_a_fault_like_any_other(emulator: Emulator, log: Log) -> None:
+    emulator.inject(method="GET", path="/operations/", count=2, replace={"status": 200, "body": ""})
+    location = await CloudPartnerHook().ago_live("quick")
+    assert (await event(trigger(location)))["end"] == "succeeded"
+    assert len(log.containing("no usable answer")) == 2
+    assert len(log.containing("answers again")) == 1
+
+
+async def test_a_service_that_hangs_keeps_no_wait_beyond_its_deadline(
+    emulator: Emulator, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cloud_partner, "_POLLS", 2)
+    connect(emulator, extra={"timeout": 1})
+    location = location_of(emulator, "going-live")
+    emulator.inject(method="GET", path="/operations/", count=None, delay=5)
+    # One after the other they would take half a minute.
+    waits = [asyncio.create_task(event(trigger(location, seconds=2))) for _ in range(60)]
+    done, late = await asyncio.wait(waits, timeout=15)
+    assert not late
+    assert {wait.result()["end"] for wait in done} == {"timeout"}
+
+
+async def test_a_cancel_does_not_wait_for_polls(emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cloud_partner, "_POLLS", 1)
+    location = location_of(emulator, "going-live")
+    emulator.inject(method="GET", path="/operations/", count=1, hold=20)
+    waits = [asyncio.create_task(event(trigger(location))) for _ in range(3)]
+    await asyncio.to_thread(eventually, lambda: len(emulator.requests(path="/operations/")) == 1)
+    killed = trigger(location, cancel_on_kill=True)
+    await killed.on_kill()
+    assert len(emulator.requests(method="POST", path="/cancel$")) == 1
+    assert not any(wait.done() for wait in waits)
+    for wait in waits:
+        wait.cancel()
+    await asyncio.wait(waits)
+
+
+async def test_one_trigger_can_wait_twice(emulator: Emulator) -> None:
+    location = await CloudPartnerHook().ago_live("quick")
+    one = trigger(location)
+    assert [(await event(one))["end"] for _ in range(2)] == ["succeeded", "succeeded"]
 
 
 async def test_a_triggerer_that_stops_leaves_the_operation_alone(emulator: Emulator) -> None:
