@@ -104,17 +104,18 @@ def _bare(task: Task) -> list[Coroutine[Any, Any, bool]]:
         nonlocal session, under_way
         if session is None:
             session = aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar())
-        while True:
-            async with session.get(url, headers=headers) as answer:
-                operation = json.loads(await answer.read())
-            if operation["status"] == "succeeded":
-                break
-            # As random as this provider's.
-            await asyncio.sleep(task.interval * (1 - 0.15 * random.random()))
-        under_way -= 1
-        if not under_way:
-            await session.close()
-        return True
+        try:
+            while True:
+                async with session.get(url, headers=headers) as answer:
+                    operation = json.loads(await answer.read())
+                if operation["status"] == "succeeded":
+                    return True
+                # As random as this provider's.
+                await asyncio.sleep(task.interval * (1 - 0.15 * random.random()))
+        finally:
+            under_way -= 1
+            if not under_way:
+                await session.close()
 
     return [wait(URL(task.target.url + location, encoded=True)) for location in _locations(task)]
 
