@@ -7,7 +7,7 @@ mkdir -p first-release/dags
 cd first-release
 python -m airflow_provider_cpp.emulator --time-scale 12000 \
     --state rehearsal.json > connection.json &
-until test -s connection.json; do sleep 1; done
+while kill -0 $! && ! test -s connection.json; do sleep 1; done
 # [END emulator]
 trap 'kill $(jobs -p); wait' EXIT
 

@@ -22,7 +22,7 @@ from airflow.providers.common.compat.sdk import Connection
 from airflow_provider_cpp.emulator.__main__ import main as emulator_main
 from airflow_provider_cpp.hooks.cloud_partner import Settings
 from dev.emulator_process import running_emulator
-from dev.local_airflow import free_port
+from dev.services import lasting_port
 from tests.provider.harness import TaskInstance, finish
 
 if TYPE_CHECKING:
@@ -169,7 +169,7 @@ def test_the_how_to_guides_show_what_works(monkeypatch: pytest.MonkeyPatch) -> N
 @pytest.mark.timeout(600)
 def test_the_first_release_goes_as_it_is_printed(tmp_path: Path) -> None:
     # Whoever reads it has the port free; whoever tests may not.
-    port = free_port()
+    port = lasting_port()
     script = (DOCS / "examples" / "quickstart.sh").read_text()
     script = script.replace("cpp.emulator", f"cpp.emulator --port {port}").replace(":8443", f":{port}")
     environment = {key: value for key, value in os.environ.items() if not key.startswith("AIRFLOW")} | {
