@@ -24,7 +24,7 @@ def go_lives(emulator: Emulator, offer_id: str) -> int:
 
 
 def posts(emulator: Emulator, offer_id: str) -> list[str]:
-    """What was posted for an offer, whether or not it was accepted; with an expired token it doesn't count."""
+    """What was posted for an offer, accepted or not; with an expired token it doesn't count."""
     sent = emulator.requests(method="POST", path=f"/offers/{offer_id}/")
     return [post["path"] for post in sent if post["status"] != 401]
 
