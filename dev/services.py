@@ -12,7 +12,9 @@ import shutil
 import socket
 import subprocess
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import psycopg2
 
 from dev.local_airflow import wait_for
 
@@ -90,6 +92,19 @@ class PostgreSQL(_Service):
     @property
     def url(self) -> str:
         return f"postgresql+psycopg2://airflow@127.0.0.1:{self.port}/airflow"
+
+    def query(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:
+        """Ask the database.
+
+        :raises psycopg2.Error: it is down
+        """
+        connection = psycopg2.connect(self.url.replace("+psycopg2", ""), connect_timeout=3)
+        try:
+            with connection, connection.cursor() as cursor:
+                cursor.execute(sql, values or None)
+                return cursor.fetchall()
+        finally:
+            connection.close()
 
     def command(self) -> Sequence[str]:
         sockets = f"-cunix_socket_directories={self.home}"

@@ -134,14 +134,7 @@ class Deployment:
 
         :raises psycopg2.Error: it is down
         """
-        url = self.postgresql.url.replace("+psycopg2", "")
-        connection = psycopg2.connect(url, connect_timeout=3)
-        try:
-            with connection, connection.cursor() as cursor:
-                cursor.execute(sql, values or None)
-                return cursor.fetchall()
-        finally:
-            connection.close()
+        return self.postgresql.query(sql, *values)
 
     def has_database(self) -> bool:
         """Whether Airflow's database answers."""

@@ -39,7 +39,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import psutil
-import psycopg2
 from rich.console import Console
 from rich.table import Table
 
@@ -347,7 +346,7 @@ class Bench:
     def _has_begun(self) -> bool:
         # It says so with its first heartbeat.
         jobs = "SELECT count(*) FROM job WHERE state = 'running' AND latest_heartbeat > start_date"
-        return bool(self._query(jobs)[0][0])
+        return bool(self._database.query(jobs)[0][0])
 
     @contextmanager
     def _deferring(self, kind: str, run_id: str, completed_at: float) -> Iterator[Callable[[], bool]]:
@@ -379,26 +378,17 @@ class Bench:
         return len(self._service.requests(path=path))
 
     def _is_ended(self) -> bool:
-        return not self._query("SELECT FROM task_instance WHERE state = 'deferred' LIMIT 1")
+        return not self._database.query("SELECT FROM task_instance WHERE state = 'deferred' LIMIT 1")
 
     def _ends(self, run_id: str) -> Counter[str]:
         """Return how many of the tasks are deferred, or were told which end."""
         tasks = "SELECT state, next_kwargs FROM task_instance WHERE task_id = 'wait' AND run_id = %s"
-        found = self._query(tasks, run_id)
+        found = self._database.query(tasks, run_id)
         return Counter(
             # Of a trigger that failed there is no event.
             state if state == "deferred" else kwargs.get("event", {}).get("end", "failed")
             for state, kwargs in found
         )
-
-    def _query(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:
-        connection = psycopg2.connect(self._database.url.replace("+psycopg2", ""))
-        try:
-            with connection, connection.cursor() as cursor:
-                cursor.execute(sql, values or None)
-                return cursor.fetchall()
-        finally:
-            connection.close()
 
 
 class _Watcher:
