@@ -96,6 +96,7 @@ OFFERS = [
     _releasable("unchanged", state="live"),
     _releasable("unchanged-classic", state="live", migrated=False),
     _releasable("refused", state="live", invalid="No logo."),
+    _releasable("uncertified", **_failing("displaycertify", "<p>No <b>logo</b>.</p>")),
     _releasable("to-be-rejected"),
     _releasable("outdated", state="live", version=6),
     _releasable("lane-rejected"),
@@ -250,6 +251,7 @@ RUNS: dict[str, tuple[str, dict[str, Any]]] = {
     "rejected": ("release_with_approval", {"offer": "to-be-rejected"}),
     "outdated": ("release_with_approval", {"offer": "outdated"}),
     "lanes": ("release_many_with_approval", {"offers": ["lane-rejected", "lane-approved"]}),
+    "uncertified": ("release", {"offer": "uncertified"}),
     "unchanged": ("release", {"offer": "unchanged"}),
     "unchanged, not migrated": ("release", {"offer": "unchanged-classic"}),
 }

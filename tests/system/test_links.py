@@ -9,7 +9,6 @@ import pytest
 from playwright.sync_api import expect
 
 from dev.local_airflow import wait_for
-from tests.system.conftest import MANY, MANY_FAILING
 from tests.system.watching import tasks_of
 
 if TYPE_CHECKING:
@@ -68,8 +67,12 @@ def test_a_release_links_to_the_preview_when_it_is_ready_and_to_the_live_listing
     pages = {"preview": "contoso.many-0-preview", "live": "contoso.many-0"}
     check_links(page, airflow, run, "release_offer.publish", 0, preview=pages["preview"])
     check_links(page, airflow, run, "release_offer.go_live", 0, **pages)
-    # Its publish fails.
-    check_links(page, airflow, run, "release_offer.publish", MANY.index(MANY_FAILING))
+
+
+def test_a_publish_that_failed_links_to_no_preview(airflow: LocalAirflow, runs: RunOf, page: Page) -> None:
+    run = runs["uncertified"]
+    assert airflow.wait_for_run(*run) == "failed"
+    check_links(page, airflow, run, "release_offer.publish")
 
 
 def test_while_a_task_waits_for_the_go_live_it_links_to_the_preview_only(
