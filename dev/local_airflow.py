@@ -18,14 +18,18 @@ import urllib.error
 import urllib.request
 import uuid
 from contextlib import suppress
+from importlib.metadata import version
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Self
+from typing import IO, TYPE_CHECKING, Any, ClassVar, Self
 from urllib.parse import quote
 
 import psutil
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+
+#: The minor version, without its import, which would make it read its settings.
+AIRFLOW = tuple(map(int, version("apache-airflow").split(".")[:2]))
 
 COMPONENTS = {
     "api-server": ["api-server"],
@@ -43,6 +47,11 @@ class LocalAirflow:
     :param environment: what else the components get, e.g. connections
     :param components: the arguments of `airflow` by the name of the component
     """
+
+    API = "/api/v2"
+    HEALTH = "/monitor/health"
+    #: What is said of every run that is triggered.
+    RUN: ClassVar[dict[str, Any]] = {"logical_date": None}
 
     def __init__(
         self,
@@ -164,16 +173,19 @@ class LocalAirflow:
         return done.stdout
 
     def api(self, method: str, path: str, body: Any = None) -> Any:
-        """Ask Airflow's own API; `path` is below `/api/v2`."""
+        """Ask Airflow's own API; `path` is below its version."""
+        return self._request(method, f"{self.API}{path}", body, self._authorization())
+
+    def _authorization(self) -> dict[str, str]:
         if self._token is None:
             self._token = self._request("GET", "/auth/token")["access_token"]
-        return self._request(method, f"/api/v2{path}", body, {"Authorization": f"Bearer {self._token}"})
+        return {"Authorization": f"Bearer {self._token}"}
 
     def trigger(self, dag_id: str, conf: Mapping[str, Any] | None = None) -> str:
         """Start a run of a Dag, once the Dag is known, and return its id."""
         wait_for(lambda: self.has_dag(dag_id), f"the Dag {dag_id} to be known", seconds=120)
         run_id = f"manual__{uuid.uuid4()}"
-        body = {"dag_run_id": run_id, "logical_date": None, "conf": dict(conf or {})}
+        body = {"dag_run_id": run_id, "conf": dict(conf or {}), **self.RUN}
         wait_for(lambda: self._has_begun(dag_id, body), f"a run of {dag_id} to begin", seconds=60)
         return run_id
 
@@ -254,7 +266,9 @@ class LocalAirflow:
                 ti
                 for ti in self.task_instances(dag_id, run_id)
                 if ti["task_id"].rpartition(".")[2] == task_id
-                and (ti["map_index"], ti["state"]) == (map_index, "awaiting_input")
+                and ti["map_index"] == map_index
+                # Until Airflow 3.3, who asks is deferred.
+                and ti["state"] in ("awaiting_input", "deferred")
             ]
             if not found and (state := self.run_state(dag_id, run_id)) in ("success", "failed"):
                 raise RuntimeError(f"Run {run_id} of {dag_id}: {state}, and {task_id} did not ask.")
@@ -307,7 +321,7 @@ class LocalAirflow:
 
     def xcom(self, ti: Mapping[str, Any], key: str = "return_value") -> Any:
         """Return what a task instance returned."""
-        query = f"map_index={ti['map_index']}&deserialize=true"
+        query = f"map_index={ti['map_index']}&deserialize=true&stringify=false"
         return self.api("GET", f"{_path(ti)}/xcomEntries/{key}?{query}")["value"]
 
     def task_log(self, ti: Mapping[str, Any]) -> str:
@@ -339,7 +353,8 @@ class LocalAirflow:
 
     def _is_healthy(self) -> bool:
         health = self._health()
-        return health is not None and all(part["status"] == "healthy" for part in health.values())
+        # Airflow 2 has null for what it doesn't run by itself.
+        return health is not None and all(part["status"] in ("healthy", None) for part in health.values())
 
     def _health(self) -> dict[str, Any] | None:
         """Return the health of the components; None if nobody answers yet."""
@@ -349,7 +364,7 @@ class LocalAirflow:
                     f"airflow {component} ended with {process.returncode}:\n{self.tail(component)}"
                 )
         try:
-            health: dict[str, Any] = self._request("GET", "/api/v2/monitor/health")
+            health: dict[str, Any] = self._request("GET", f"{self.API}{self.HEALTH}")
         except OSError:
             return None
         return health

@@ -12,6 +12,7 @@ from harness import STRANGER, TIME_SCALE, Connect, Log, Principal, TaskInstance,
 from airflow_provider_cpp import asking, starting
 from airflow_provider_cpp.hooks.cloud_partner import CloudPartnerHook
 from dev.emulator_process import Emulator, running_emulator
+from dev.local_airflow import AIRFLOW
 
 try:
     import structlog
@@ -86,10 +87,13 @@ def hook(emulator: Emulator) -> CloudPartnerHook:
 
 
 @pytest.fixture
-def context() -> dict[str, Any]:
+def context(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """The context of a task of a Dag run that began a minute ago."""
+    ti = TaskInstance()
+    if AIRFLOW < (3, 0):
+        monkeypatch.setattr("airflow.sensors.base._orig_start_date", lambda **_: ti.first_reschedule_date)
     dag_run = SimpleNamespace(start_date=datetime.now(UTC) - timedelta(minutes=1))
-    return {"ti": TaskInstance(), "dag_run": dag_run}
+    return {"ti": ti, "dag_run": dag_run}
 
 
 @pytest.fixture

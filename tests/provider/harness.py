@@ -185,6 +185,9 @@ class Connect:
 class TaskInstance:
     """What the operators use of a task instance: XComs, and since when it is rescheduled."""
 
+    # By these Airflow 2 asks its database for the latter.
+    dag_id, task_id, run_id, map_index, max_tries = "release", "wait", "manual", -1, 0
+
     def __init__(self) -> None:
         self.xcoms: dict[str, Any] = {}
         self.first_reschedule_date: datetime | None = None

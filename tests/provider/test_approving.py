@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
+from airflow.providers.common.compat.sdk import AirflowSkipException
 from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_provider_cpp import api
-from airflow_provider_cpp.approving import LONGEST_LINE, MOST_LINES, describe_changes
+from airflow_provider_cpp.exceptions import CloudPartnerError
+
+if TYPE_CHECKING:
+    from dev.emulator_process import Emulator
+
+approving = pytest.importorskip("airflow_provider_cpp.approving", exc_type=RuntimeError)
+LONGEST_LINE, MOST_LINES = approving.LONGEST_LINE, approving.MOST_LINES
 
 CALL = api.get_offer("contoso", "web")
 
@@ -22,7 +29,7 @@ def offer(version: int, definition: Any) -> api.Offer:
 
 
 def shown(before: Any, after: Any) -> str:
-    return describe_changes("contoso", "web", offer(4, after), offer(3, before))
+    return approving.describe_changes("contoso", "web", offer(4, after), offer(3, before))
 
 
 def fenced(text: str) -> str:
@@ -42,7 +49,7 @@ def test_both_versions_the_preview_and_what_changes_are_shown() -> None:
 
 
 def test_a_first_release_says_so_and_shows_all_of_it() -> None:
-    text = describe_changes("contoso", "web", offer(1, {"displayText": "Web"}), None)
+    text = approving.describe_changes("contoso", "web", offer(1, {"displayText": "Web"}), None)
     assert "live now: nothing; this is the first release" in text
     assert "+displayText: Web" in fenced(text)
 
@@ -108,3 +115,14 @@ def test_any_definition_can_be_shown_in_a_block_of_bounded_size(definition: Any)
     text = shown({"one": "thing"}, {"another": definition})
     assert len(text) < (MOST_LINES + 10) * (LONGEST_LINE + 60)
     assert "+another:" in fenced(text)
+
+
+def test_what_has_no_version_can_not_be_approved(emulator: Emulator) -> None:
+    emulator.inject(path="/slot/preview$", replace={"json": {"version": None}})
+    with pytest.raises(CloudPartnerError, match="contoso/slow is in preview, so none can be approved"):
+        approving.review.function("slow")
+
+
+def test_what_is_live_is_not_asked_about(emulator: Emulator) -> None:
+    with pytest.raises(AirflowSkipException, match="live already"):
+        approving.review.function("live")

@@ -630,9 +630,8 @@ async def test_the_event_loop_neither_reads_the_connection_nor_a_ca_bundle_itsel
     def no_settings(_: Any) -> Any:
         raise AssertionError("the connection was read by the sync path")
 
-    monkeypatch.setattr(
-        CloudPartnerHook, "get_connection", off_the_loop("get_connection", CloudPartnerHook.get_connection)
-    )
+    get_connection = off_the_loop("get_connection", CloudPartnerHook.get_connection)
+    monkeypatch.setattr(CloudPartnerHook, "get_connection", staticmethod(get_connection))
     monkeypatch.setattr(CloudPartnerHook, "settings", property(no_settings))
     monkeypatch.setattr(
         ssl, "create_default_context", off_the_loop("a CA bundle", ssl.create_default_context)

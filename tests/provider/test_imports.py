@@ -7,8 +7,10 @@ import sys
 import pytest
 
 HEAVY = ("azure.identity", "aiohttp", "requests", "airflow.providers.http")
-#: What Airflow brings by itself, whoever's operators a Dag has.
-BASELINE = "import airflow.providers.common.compat.sdk as sdk; sdk.BaseOperator, sdk.BaseSensorOperator"
+#: What Airflow brings by itself, whoever's operators and task groups a Dag has.
+BASELINE = """
+from airflow.providers.common.compat.sdk import BaseOperator, BaseSensorOperator, task_group
+"""
 
 
 def imported(*codes: str) -> list[set[str]]:

@@ -11,7 +11,6 @@ import pytest
 from airflow.providers.common.compat.sdk import AirflowSkipException
 from harness import eventually, operations, revise, state_of
 
-from airflow_provider_cpp.approving import review
 from airflow_provider_cpp.exceptions import (
     CloudPartnerError,
     ConflictError,
@@ -85,17 +84,6 @@ def test_a_version_that_is_none_is_refused(emulator: Emulator, context: Context,
     with pytest.raises(ValueError, match="version must be a whole number"):
         go_live("slow", version=version).execute(context)
     assert emulator.requests(method="POST", path="/golive$") == []
-
-
-def test_what_has_no_version_can_not_be_approved(emulator: Emulator) -> None:
-    emulator.inject(path="/slot/preview$", replace={"json": {"version": None}})
-    with pytest.raises(CloudPartnerError, match="contoso/slow is in preview, so none can be approved"):
-        review.function("slow")
-
-
-def test_what_is_live_is_not_asked_about(emulator: Emulator) -> None:
-    with pytest.raises(AirflowSkipException, match="live already"):
-        review.function("live")
 
 
 # --- a list that lags behind ---

@@ -10,6 +10,7 @@ import pytest
 from airflow.providers.common.compat.sdk import DAG, task_group
 
 from airflow_provider_cpp.task_groups import release_offer
+from tests.versions import needs_approval
 
 
 def tasks(dag: Any) -> dict[str, set[str]]:
@@ -25,6 +26,7 @@ def test_without_approval_it_publishes_and_goes_live() -> None:
     assert (live.offer_id, live.publisher_id, live.wait_for_completion) == ("web", "contoso", True)
 
 
+@needs_approval
 def test_with_approval_nothing_goes_live_before_it() -> None:
     with DAG("release", schedule=None) as dag:
         release_offer("web", approve=True, group_id="web")
@@ -49,6 +51,7 @@ def test_what_is_chained_to_it_comes_after_all_of_it() -> None:
     assert tasks(dag)["release_offer.go_live"] == {"next.publish"}
 
 
+@needs_approval
 @pytest.mark.parametrize("group_id", [None, "lanes"])
 def test_it_is_expanded_over_offers(group_id: str | None) -> None:
     with DAG("release", schedule=None) as dag:

@@ -31,7 +31,7 @@ SCALE = 20
 SECRET = "S3cret~of.the_principal-8Q~xYz0123456789"
 OFFERS = ("deferred", "worker", "stored", "failing")
 DAGS = """
-from airflow.sdk import dag
+from airflow.providers.common.compat.sdk import dag
 from airflow_provider_cpp.operators.cloud_partner import GetOfferOperator, GoLiveOperator, UpdateOfferOperator
 from airflow_provider_cpp.sensors.cloud_partner import OfferStatusSensor, OperationSensor
 

@@ -11,15 +11,16 @@ from playwright.sync_api import expect
 
 from dev.local_airflow import wait_for
 from tests.system.watching import accepted, completed_at, go_lives, slots, started, states_of, tasks_of
+from tests.versions import needs_approval
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
 
     from dev.emulator_process import Emulator
     from dev.local_airflow import LocalAirflow
-    from tests.system.conftest import RunOf
+    from tests.system.conftest import Keep, RunOf
 
-pytestmark = pytest.mark.timeout(400)
+pytestmark = [pytest.mark.timeout(400), needs_approval]
 
 
 def open_question(page: Page, airflow: LocalAirflow, dag_id: str, run_id: str) -> None:
@@ -71,11 +72,12 @@ def test_a_reviewer_sees_what_changes_and_a_click_on_approve_takes_it_live_and_a
 
 
 def test_a_click_on_reject_takes_nothing_live_skips_the_rest_and_leaves_who_it_was(
-    airflow: LocalAirflow, emulator: Emulator, runs: RunOf, page: Page
+    airflow: LocalAirflow, emulator: Emulator, runs: RunOf, page: Page, keep: Keep
 ) -> None:
     dag_id, run_id = runs["rejected"]
     open_question(page, airflow, dag_id, run_id)
-    expect(page.get_by_text("live now: nothing; this is the first release", exact=True)).to_be_visible()
+    expect(page.get_by_role("code").filter(has_text="+description: Your blog")).to_be_visible()
+    keep("approval")
 
     page.get_by_role("button", name="Reject", exact=True).click()
 
@@ -87,13 +89,13 @@ def test_a_click_on_reject_takes_nothing_live_skips_the_rest_and_leaves_who_it_w
         "go_live": "skipped",
         "announce": "skipped",
     }
-    assert accepted(emulator, "to-be-rejected") == {"publish": 1, "golive": 0}
-    assert slots(emulator, "to-be-rejected") == {"preview": 2, "production": None}
+    assert accepted(emulator, "contoso-blog") == {"publish": 1, "golive": 0}
+    assert slots(emulator, "contoso-blog") == {"preview": 4, "production": 3}
     approve = tasks_of(airflow, dag_id, run_id)["approve", -1]
     answer = airflow.xcom(approve)
     assert answer["chosen_options"] == ["Reject"]
     assert answer["responded_by_user"]["name"]
     rejected = (
-        rf"version 2 of contoso/to-be-rejected\? Answered by {answer['responded_by_user']['name']}: Reject"
+        rf"version 4 of contoso/contoso-blog\? Answered by {answer['responded_by_user']['name']}: Reject"
     )
     assert re.search(rejected, airflow.task_log(approve))

@@ -10,6 +10,7 @@ import pytest
 from dev.local_airflow import wait_for
 from tests.system.conftest import edit
 from tests.system.watching import accepted, is_live, posts, slots, states_of, tasks_of
+from tests.versions import needs_approval
 
 if TYPE_CHECKING:
     from airflow_provider_cpp.hooks.cloud_partner import CloudPartnerHook
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from dev.local_airflow import LocalAirflow
     from tests.system.conftest import RunOf
 
-pytestmark = pytest.mark.timeout(400)
+pytestmark = [pytest.mark.timeout(400), needs_approval]
 
 
 def test_of_mapped_offers_only_the_approved_one_goes_live(

@@ -7,12 +7,15 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.system.watching import states_of
+from tests.versions import needs_airflow_3
 
 if TYPE_CHECKING:
     from airflow_provider_cpp.hooks.cloud_partner import CloudPartnerHook
     from dev.emulator_process import Emulator
     from dev.local_airflow import LocalAirflow
     from tests.system.conftest import RunOf
+
+pytestmark = needs_airflow_3
 
 CALENDAR = "release_calendar"
 DUE = {

@@ -12,14 +12,16 @@ from playwright.sync_api import expect
 
 from airflow_provider_cpp.get_provider_info import CONNECTION_FIELDS
 from tests.system.conftest import STRANGER
+from tests.versions import needs_airflow_3
 
 if TYPE_CHECKING:
     from playwright.sync_api import Locator, Page
 
     from dev.emulator_process import Emulator
     from dev.local_airflow import LocalAirflow
+    from tests.system.conftest import Keep
 
-pytestmark = pytest.mark.timeout(400)
+pytestmark = [pytest.mark.timeout(400), needs_airflow_3]
 
 
 def open_form(page: Page, airflow: LocalAirflow, conn_id: str) -> Locator:
@@ -55,7 +57,7 @@ def stored(airflow: LocalAirflow, conn_id: str) -> dict[str, Any]:
 
 
 def test_the_form_has_a_label_and_a_help_text_for_each_field_and_hides_the_secret(
-    airflow: LocalAirflow, page: Page
+    airflow: LocalAirflow, page: Page, keep: Keep
 ) -> None:
     form = open_form(page, airflow, "looked_at")
     for label in ("Host", "Client id", "Client secret", "Port"):
@@ -65,7 +67,9 @@ def test_the_form_has_a_label_and_a_help_text_for_each_field_and_hides_the_secre
     expect(form.locator("input[name=host]")).to_have_attribute(
         "placeholder", "https://cloudpartner.azure.com"
     )
+    keep("connection-form")
     open_extras(form)
+    keep("connection-form-extra")
     for field in CONNECTION_FIELDS.values():
         expect(form.get_by_text(field["label"], exact=True)).to_be_visible()
         expect(form.get_by_text(field["description"], exact=True)).to_be_visible()
@@ -94,6 +98,7 @@ def test_a_connection_made_with_the_form_is_tested_with_a_click(
     airflow: LocalAirflow,
     emulator: Emulator,
     page: Page,
+    keep: Keep,
     conn_id: str,
     changes: dict[str, str],
     title: str,
@@ -116,6 +121,7 @@ def test_a_connection_made_with_the_form_is_tested_with_a_click(
 
     expect(page.get_by_text(f"Test Connection {title}")).to_be_visible()
     expect(page.get_by_text(re.compile(said))).to_be_visible()
+    keep(f"test-connection-{conn_id.replace('_', '-')}")
     expect(page.get_by_text(wanted["password"])).to_have_count(0)
 
 

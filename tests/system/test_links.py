@@ -10,14 +10,15 @@ from playwright.sync_api import expect
 
 from dev.local_airflow import wait_for
 from tests.system.watching import tasks_of
+from tests.versions import needs_airflow_3
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
 
     from dev.local_airflow import LocalAirflow
-    from tests.system.conftest import RunOf
+    from tests.system.conftest import Keep, RunOf
 
-pytestmark = pytest.mark.timeout(400)
+pytestmark = [pytest.mark.timeout(400), needs_airflow_3]
 
 SHOP = "https://azuremarketplace.microsoft.com/marketplace/apps"
 PARTNER_CENTER = "https://partner.microsoft.com/dashboard/commercial-marketplace/overview"
@@ -46,8 +47,29 @@ def check_links(
             expect(link).to_have_count(0)
 
 
+def test_the_instances_of_a_mapped_task_are_listed_by_their_offers(
+    airflow: LocalAirflow, runs: RunOf, page: Page, keep: Keep
+) -> None:
+    run = runs["example"]
+    airflow.wait_for_run(*run)
+    open_task(page, airflow, run, "wait/mapped")
+    for offer in ("linux", "database", "classic"):
+        expect(page.get_by_text(f"contoso/contoso-{offer}").first).to_be_visible()
+    keep("mapped")
+
+
+def test_the_log_of_a_wait_tells_the_story_of_the_release(
+    airflow: LocalAirflow, runs: RunOf, page: Page, keep: Keep
+) -> None:
+    run = runs["example"]
+    airflow.wait_for_run(*run)
+    open_task(page, airflow, run, "wait", 0)
+    expect(page.get_by_text("Live complete 100 %")).to_be_visible()
+    keep("log")
+
+
 def test_a_mapped_task_is_named_by_its_offer_and_links_to_its_pages(
-    airflow: LocalAirflow, runs: RunOf, page: Page
+    airflow: LocalAirflow, runs: RunOf, page: Page, keep: Keep
 ) -> None:
     run = runs["mapped"]
     airflow.wait_for_run(*run)
@@ -55,6 +77,7 @@ def test_a_mapped_task_is_named_by_its_offer_and_links_to_its_pages(
         pages = {"preview": f"contoso.{offer}-preview", "live": f"contoso.{offer}"}
         check_links(page, airflow, run, "wait", index, **pages)
         expect(page.get_by_text(f"wait [contoso/{offer}]")).to_be_visible()
+        keep("links")
         # It ended when the go-live had begun.
         check_links(page, airflow, run, "go_live", index, preview=pages["preview"])
 

@@ -1,14 +1,11 @@
-"""Whole releases in the shapes that users write them; which offers is said by each run's conf."""
+"""A whole release without approval; which offer is said by each run's conf."""
 
 from __future__ import annotations
 
-from typing import Any
-
-from airflow.sdk import dag, task
+from airflow.providers.common.compat.sdk import dag, task
 
 from airflow_provider_cpp.task_groups import release_offer
 
-OFFER = "{{ params.offer }}"
 # Longer than a busy scheduler needs to learn that a task is deferred: one that goes on before, fails.
 POKE_INTERVAL = 10
 
@@ -21,32 +18,7 @@ def announce() -> None:
 @dag(schedule=None, params={"offer": ""})
 def release() -> None:
     """Release an offer, and announce it."""
-    release_offer(OFFER, poke_interval=POKE_INTERVAL) >> announce()
-
-
-@dag(schedule=None, params={"offer": ""})
-def release_with_approval() -> None:
-    """Release an offer that somebody has to approve, and announce it."""
-    release_offer(OFFER, approve=True, poke_interval=POKE_INTERVAL) >> announce()
-
-
-@dag(schedule=None, params={"offers": []})
-def release_many_with_approval() -> None:
-    """Release offers that somebody has to approve, one by one."""
-
-    @task
-    def offers(params: dict[str, Any]) -> list[str]:
-        chosen: list[str] = params["offers"]
-        return chosen
-
-    @task(trigger_rule="none_failed_min_one_success")
-    def announce_those_that_are_live() -> None:
-        """Run if at least one is."""
-
-    lanes = release_offer.partial(approve=True, poke_interval=POKE_INTERVAL).expand(offer_id=offers())
-    lanes >> [announce(), announce_those_that_are_live()]
+    release_offer("{{ params.offer }}", poke_interval=POKE_INTERVAL) >> announce()
 
 
 release()
-release_with_approval()
-release_many_with_approval()
