@@ -42,6 +42,7 @@ class _ReleaseOffer:
     :param timeout: when to give up the wait for the preview, and that for the completion, in seconds or as a
         timedelta
     :param cancel_on_kill: cancel the operation at the service when a user fails or clears the waiting task
+        (deferred: Airflow 3.3 and later), or when its `execution_timeout` runs out
     :raises RuntimeError: `approve` on an Airflow that has no approvals
     """
 

@@ -21,7 +21,8 @@ def announce(operation: dict[str, Any]) -> None:
     print(f"Live: {operation['location']}")
 
 
-@dag(schedule=None, tags=["marketplace"])
+# A retry is safe: it looks for what an earlier try began before it sends anything.
+@dag(schedule=None, default_args={"retries": 3}, tags=["marketplace"])
 def go_live() -> None:
     """Take each offer from its preview to production."""
 

@@ -66,7 +66,7 @@ def the_one_before_is_live(offer_id: str, version: str) -> bool:
         return False
 
 
-@task(retries=3)
+@task
 def add_image(offer_id: str, version: str) -> None:
     """Add an image to an offer's draft, unless it is there; nobody else's change is overwritten."""
     from airflow_provider_cpp.hooks.cloud_partner import CloudPartnerHook
@@ -83,6 +83,7 @@ def add_image(offer_id: str, version: str) -> None:
     schedule="@daily",
     start_date=datetime(2026, 3, 1, tzinfo=UTC),
     catchup=False,
+    default_args={"retries": 3},
     tags=["marketplace"],
 )
 def release_calendar() -> None:

@@ -1,7 +1,7 @@
 """Release many offers in one run, each in a lane of its own, and say at the end how each of them stands.
 
 An offer that fails stops none of the others. The run fails if an offer isn't live at its end; correct what
-the summary names, clear the failed tasks with what is downstream of them, and the run goes on with those.
+the summary names, clear `publish` of those lanes with what is downstream, and the run goes on with them.
 
 The tasks' calls share a pool. Make it first, else they are never scheduled:
 
@@ -36,7 +36,7 @@ def standing(hook: Any, offer_id: str) -> str:
     return f"{where}: {said}".rstrip(": ")
 
 
-@task(trigger_rule="all_done", retries=3)
+@task(trigger_rule="all_done")
 def summary(offer_ids: Any, ti: Any = None) -> dict[str, str]:
     """Ask the service which offers are live, and why the others are not."""
     # Not at the top: the Dag processor reads this file all day.
@@ -55,7 +55,7 @@ def summary(offer_ids: Any, ti: Any = None) -> dict[str, str]:
     schedule=None,
     params={"offers": Param(["contoso-web", "contoso-next"], type="array", items={"type": "string"})},
     # So many calls at a time; a wait in the triggerer takes no slot.
-    default_args={"pool": "marketplace"},
+    default_args={"pool": "marketplace", "retries": 3},
     tags=["marketplace"],
 )
 def release_many() -> None:

@@ -1,7 +1,8 @@
 """A whole release of one offer: change it, publish it, have the preview approved, go live, announce.
 
-Trigger it with the image that is to be released. It waits for days without a worker, and for the approval
-without anything at all. What the announcement is for others in Airflow: see `announce.py`.
+Trigger it with the image that is to be released. It waits for days without a worker, for the approval too.
+What the announcement is for others in Airflow: see `announce.py`. It needs Airflow 3.1 or later; on an older
+one leave out `approve=True`.
 """
 
 from __future__ import annotations
@@ -35,6 +36,8 @@ def announce(version: str) -> None:
         "version": Param("1.0.0", type="string", pattern=r"^\d+\.\d+\.\d+$"),
         "url": Param("https://contoso.blob.core.windows.net/images/web.vhd", type="string", format="uri"),
     },
+    # Safe: a retry looks for what an earlier try began before it sends anything.
+    default_args={"retries": 3},
     # One release of an offer at a time.
     max_active_runs=1,
     tags=["marketplace"],

@@ -161,7 +161,7 @@ class OperationSensor(_WaitSensor):
     Returns the operation as a small JSON object: `location`, `status`, `progress_percentage`, `steps` (id,
     name, status, progress_percentage) and `messages` (texts, at most 20).
 
-    :param operation_location: what `GoLiveOperator` or the hook's `publish` returned: either form of the
+    :param operation_location: what `GoLiveOperator` or `PublishOperator` returned: either form of the
         Location path, or an absolute URL on the connection's host (templated)
     :param until: `completed`, or `preview` to succeed also when the publisher's signoff is awaited
     :param cloud_partner_conn_id: id of the connection (templated)

@@ -168,10 +168,13 @@ def test_the_how_to_guides_show_what_works(monkeypatch: pytest.MonkeyPatch) -> N
 
 @pytest.mark.long
 @pytest.mark.timeout(600)
-def test_the_first_release_goes_as_it_is_printed(tmp_path: Path) -> None:
+def test_the_first_release_and_a_lost_answer_go_as_they_are_printed(tmp_path: Path) -> None:
+    install, *steps, clean_up = fences(DOCS / "quickstart.md", "sh")
+    assert ("pip install" in install, "kill" in clean_up) == (True, True)
+    broken = fences(DOCS / "faults.md", "bash")
+    script = "\n".join(["set -euo pipefail", "trap 'kill $(jobs -p); wait' EXIT", *steps, "echo", *broken])
     # Whoever reads it has the port free; whoever tests may not.
     port = lasting_port()
-    script = (DOCS / "examples" / "quickstart.sh").read_text()
     script = script.replace("cpp.emulator", f"cpp.emulator --port {port}").replace(":8443", f":{port}")
     environment = {key: value for key, value in os.environ.items() if not key.startswith("AIRFLOW")} | {
         "EXAMPLE_DAGS": str(ROOT / "example_dags"),
@@ -201,5 +204,6 @@ def test_the_first_release_goes_as_it_is_printed(tmp_path: Path) -> None:
         output = said.read()
     assert code == 0, output
     live = re.findall(r"^Live: .*contoso-(linux|database|classic)", output, re.MULTILINE)
-    assert sorted(live) == ["classic", "database", "linux"], output
-    assert output.count('"effect": true') == 3, output
+    assert sorted(live) == sorted(["classic", "database", "linux"] * 2), output
+    assert output.count('"effect": true') == 3 * 2, output
+    assert "looking whether the request had its effect" in output

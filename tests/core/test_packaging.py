@@ -159,7 +159,7 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel: zipfile.ZipFile, di
 def test_the_sdist_holds_what_make_needs_and_nothing_else(sdist: dict[str, tarfile.TarInfo]) -> None:
     assert {name.partition("/")[0] for name in sdist} == TOP
     kinds = {Path(name).suffix for name in sdist if not name.startswith(".") and "/" in name}
-    assert kinds <= {".css", ".json", ".md", ".png", ".py", ".sh", ".svg", ".txt", ".typed"}
+    assert kinds <= {".css", ".json", ".md", ".png", ".py", ".svg", ".txt", ".typed"}
     for wanted in (".ci/run", "docs/conf.py", "example_dags/go_live.py", "tests/conftest.py", "dev/demo.py"):
         assert wanted in sdist
     assert sdist[".ci/run"].mode & 0o100

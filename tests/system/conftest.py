@@ -174,6 +174,8 @@ def airflow(emulator: Emulator, tmp_path_factory: pytest.TempPathFactory) -> Ite
     environment = {
         "AIRFLOW_CONN_CLOUD_PARTNER_DEFAULT": json.dumps(emulator.connection),
         "AIRFLOW__CORE__TEST_CONNECTION": "Enabled",
+        # Seconds; what is tried again in vain is not to take a quarter of an hour.
+        "AIRFLOW__CORE__DEFAULT_TASK_RETRY_DELAY": "1",
         "PYTHONPATH": str(ROOT),
     }
     kind = LocalAirflow if AIRFLOW >= (3, 0) else LocalAirflow2
