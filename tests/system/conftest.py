@@ -220,8 +220,8 @@ def chromium() -> str:
 
 
 @pytest.fixture
-def page(chromium: str) -> Iterator[Page]:
-    """A page of a browser that nobody used before."""
+def page(chromium: str, airflow: LocalAirflow) -> Iterator[Page]:
+    """A page of a browser, signed in, that nobody used before."""
     from playwright.sync_api import expect, sync_playwright
 
     with sync_playwright() as playwright:
@@ -229,6 +229,9 @@ def page(chromium: str) -> Iterator[Page]:
         page = browser.new_page(locale="en-US", viewport={"width": 1400, "height": 1200})
         page.set_default_timeout(PATIENCE)
         expect.set_options(timeout=PATIENCE)
+        # Until Airflow 3.2, signing in forgets which page was wanted.
+        page.goto(airflow.url)
+        page.get_by_role("link", name="Dags").first.wait_for()
         yield page
         browser.close()
 

@@ -12,7 +12,7 @@ from playwright.sync_api import expect
 
 from airflow_provider_cpp.get_provider_info import CONNECTION_FIELDS
 from tests.system.conftest import STRANGER
-from tests.versions import needs_airflow_3
+from tests.versions import needs_form
 
 if TYPE_CHECKING:
     from playwright.sync_api import Locator, Page
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from dev.local_airflow import LocalAirflow
     from tests.system.conftest import Keep
 
-pytestmark = [pytest.mark.timeout(400), needs_airflow_3]
+pytestmark = [pytest.mark.timeout(400), needs_form]
 
 
 def open_form(page: Page, airflow: LocalAirflow, conn_id: str) -> Locator:

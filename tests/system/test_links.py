@@ -8,7 +8,7 @@ from urllib.parse import quote
 import pytest
 from playwright.sync_api import expect
 
-from dev.local_airflow import wait_for
+from dev.local_airflow import AIRFLOW, wait_for
 from tests.system.watching import tasks_of
 from tests.versions import needs_airflow_3
 
@@ -52,7 +52,7 @@ def test_the_instances_of_a_mapped_task_are_listed_by_their_offers(
 ) -> None:
     run = runs["example"]
     airflow.wait_for_run(*run)
-    open_task(page, airflow, run, "wait/mapped")
+    open_task(page, airflow, run, "release.wait/mapped")
     for offer in ("linux", "database", "classic"):
         expect(page.get_by_text(f"contoso/contoso-{offer}").first).to_be_visible()
     keep("mapped")
@@ -63,7 +63,7 @@ def test_the_log_of_a_wait_tells_the_story_of_the_release(
 ) -> None:
     run = runs["example"]
     airflow.wait_for_run(*run)
-    open_task(page, airflow, run, "wait", 0)
+    open_task(page, airflow, run, "release.wait", 0)
     expect(page.get_by_text("Live complete 100 %")).to_be_visible()
     keep("log")
 
@@ -76,7 +76,9 @@ def test_a_mapped_task_is_named_by_its_offer_and_links_to_its_pages(
     for index, offer in enumerate(("offer-6", "offer-7")):
         pages = {"preview": f"contoso.{offer}-preview", "live": f"contoso.{offer}"}
         check_links(page, airflow, run, "wait", index, **pages)
-        expect(page.get_by_text(f"wait [contoso/{offer}]")).to_be_visible()
+        # Before, Airflow doesn't know the defaults of what is expanded.
+        if AIRFLOW >= (3, 3):
+            expect(page.get_by_text(f"wait [contoso/{offer}]")).to_be_visible()
         keep("links")
         # It ended when the go-live had begun.
         check_links(page, airflow, run, "go_live", index, preview=pages["preview"])
