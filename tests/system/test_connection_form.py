@@ -121,7 +121,7 @@ def test_a_connection_made_with_the_form_is_tested_with_a_click(
 
     expect(page.get_by_text(f"Test Connection {title}")).to_be_visible()
     expect(page.get_by_text(re.compile(said))).to_be_visible()
-    keep(f"test-connection-{conn_id.replace('_', '-')}")
+    keep(f"test-connection-{conn_id}")
     expect(page.get_by_text(wanted["password"])).to_have_count(0)
 
 

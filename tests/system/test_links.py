@@ -9,6 +9,7 @@ import pytest
 from playwright.sync_api import expect
 
 from dev.local_airflow import AIRFLOW, wait_for
+from tests.system.conftest import MANY
 from tests.system.watching import tasks_of
 from tests.versions import needs_airflow_3
 
@@ -61,10 +62,10 @@ def test_the_instances_of_a_mapped_task_are_listed_by_their_offers(
 def test_the_log_of_a_wait_tells_the_story_of_the_release(
     airflow: LocalAirflow, runs: RunOf, page: Page, keep: Keep
 ) -> None:
-    run = runs["example"]
+    run = runs["many"]
     airflow.wait_for_run(*run)
-    open_task(page, airflow, run, "release.wait", 0)
-    expect(page.get_by_text("Live complete 100 %")).to_be_visible()
+    open_task(page, airflow, run, "release_offer.publish", 0)
+    expect(page.get_by_text(f"{MANY[0]}: Publisher signoff").first).to_be_visible()
     keep("log")
 
 
