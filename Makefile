@@ -24,10 +24,10 @@ test: $(READY)  ## Run the tests, those of whole Dags on a real Airflow too
 test-long: $(READY)  ## Run the tests that take longer: fifty offers, a backfill over ten days, users who act, lasting faults
 	$(BIN)/python -m pytest --numprocesses 2 -m long
 
-test-matrix: $(READY)  ## Run the tests on each Airflow with the oldest and the newest beside it, or ONLY="oldest(2.11)" (needs: Python 3.11 to 3.13, make browser services)
+test-matrix: $(READY)  ## Run the tests on each Airflow with the oldest and the newest beside it, or ONLY="oldest(2.11)"; all tests, or TESTS="tests/core" (needs: Python 3.11 to 3.13, make browser services)
 	@# pyenv hides all its Pythons but those that are named.
 	@PYENV_VERSION="$$(pyenv versions --bare 2>/dev/null | paste -sd :)" $(BIN)/nox --error-on-missing-interpreters \
-		$(if $(ONLY),--session "$(ONLY)")
+		$(if $(ONLY),--session "$(ONLY)") $(if $(TESTS),-- $(TESTS))
 
 RELEASES ?= 100
 MINUTES ?= 25

@@ -41,7 +41,7 @@ def pins_of(airflow: str) -> list[str]:
 
 def run_tests(session: nox.Session, pins: list[str]) -> None:
     """Run the tests with these versions; what follows `--` is for pytest."""
-    constraints = Path(session.create_tmp(), "constraints.txt")
+    constraints = Path(session.virtualenv.location, "constraints.txt")
     constraints.write_text("\n".join(pins))
     session.install("--constraint", str(constraints), "--editable", ".[dev]")
     session.run("python", "-m", "pytest", "--numprocesses", "2", *session.posargs)
