@@ -354,8 +354,7 @@ class LocalAirflow:
 
     def _is_healthy(self) -> bool:
         health = self._health()
-        # Airflow 2 has null for what it doesn't run by itself.
-        return health is not None and all(part["status"] in ("healthy", None) for part in health.values())
+        return health is not None and all(part["status"] == "healthy" for part in health.values())
 
     def _health(self) -> dict[str, Any] | None:
         """Return the health of the components; None if nobody answers yet."""

@@ -34,7 +34,7 @@ from typing import TYPE_CHECKING, Any
 import psutil
 
 from dev.emulator_process import ROOT
-from dev.local_airflow import LocalAirflow, wait_for
+from dev.local_airflow import LocalAirflow
 from tests.benchmarks.triggerer import (
     BLOCKED,
     DAGS,
@@ -186,10 +186,7 @@ class Bench:
         self._processes = {name: psutil.Process(airflow.pid(name)) for name in airflow.components}
         leader = (postgresql / "data" / "postmaster.pid").read_text().split()[0]
         self._postgresql = psutil.Process(int(leader))
-        triggerer = self._processes["triggerer"]
-        # Airflow calls it healthy before.
-        wait_for(lambda: bool(triggerer.children()), "the triggerer's runner to start", seconds=120)
-        [self._runner] = triggerer.children()
+        [self._runner] = self._processes["triggerer"].children()
         self._core = Core(self._runner.pid)
         self._core.start()
 
