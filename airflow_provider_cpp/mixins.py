@@ -28,6 +28,26 @@ if TYPE_CHECKING:
 TRIGGERER_GRACE = timedelta(minutes=5)
 
 
+class NameMixin:
+    """Name the instances of a mapped task in the grid by their offers."""
+
+    publisher_id: str | None
+    offer_id: str
+
+    @property
+    def subject(self) -> str:
+        """The offer as `publisher/offer`."""
+        return "/".join(str(part) for part in (self.publisher_id, self.offer_id) if part)
+
+    @classmethod
+    def partial(cls, **kwargs: Any) -> Any:
+        """Map over what `expand` gives, as every operator can.
+
+        Before 3.3, Airflow doesn't read the default name of what is mapped from the operator's signature.
+        """
+        return super().partial(**{"map_index_template": "{{ task.subject }}"} | kwargs)  # type: ignore[misc]
+
+
 class WaitMixin(LinksMixin):
     """Wait on what the service does: in the triggerer, or in this process."""
 

@@ -34,7 +34,7 @@ from airflow_provider_cpp.links import LIVE, PREVIEW, LinksMixin
 from airflow_provider_cpp.links import LiveLink as LiveLink
 from airflow_provider_cpp.links import PartnerCenterLink as PartnerCenterLink
 from airflow_provider_cpp.links import PreviewLink as PreviewLink
-from airflow_provider_cpp.mixins import WaitMixin
+from airflow_provider_cpp.mixins import NameMixin, WaitMixin
 from airflow_provider_cpp.triggers.cloud_partner import OperationTrigger
 from airflow_provider_cpp.waiting import BAD_ENDS, OPERATION_ENDS
 
@@ -52,7 +52,7 @@ IfDone = Literal["submit", "skip", "succeed"]
 Change = Mapping[str, Any] | Callable[..., Any] | str
 
 
-class _OfferOperator(LinksMixin, BaseOperator):
+class _OfferOperator(NameMixin, LinksMixin, BaseOperator):
     """Do something with one offer.
 
     :param offer_id: id of the offer (templated)
@@ -76,11 +76,6 @@ class _OfferOperator(LinksMixin, BaseOperator):
         self.offer_id = offer_id
         self.publisher_id = publisher_id
         self.cloud_partner_conn_id = cloud_partner_conn_id
-
-    @property
-    def subject(self) -> str:
-        """`publisher/offer`, which names a mapped task in the grid."""
-        return "/".join(str(part) for part in (self.publisher_id, self.offer_id) if part)
 
     def _open(self) -> tuple[CloudPartnerHook, str]:
         """Return the hook, and the publisher's id; both ids are checked.

@@ -18,7 +18,7 @@ from airflow.providers.common.compat.sdk import (
 )
 
 from airflow_provider_cpp.api import OFFER_STATES, fold, normalize_location, offer_of, segment
-from airflow_provider_cpp.mixins import WaitMixin
+from airflow_provider_cpp.mixins import NameMixin, WaitMixin
 from airflow_provider_cpp.triggers.cloud_partner import OfferStatusTrigger, OperationTrigger
 from airflow_provider_cpp.waiting import BAD_ENDS, OPERATION_ENDS, SIGNOFF, Until
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from airflow_provider_cpp.triggers.cloud_partner import WaitTrigger
 
 
-class _WaitSensor(WaitMixin, BaseSensorOperator):
+class _WaitSensor(NameMixin, WaitMixin, BaseSensorOperator):
     """Poll once in a worker, then wait in the triggerer; or in a worker, as `mode` says."""
 
     ui_color = "#d5e8f7"
@@ -62,11 +62,6 @@ class _WaitSensor(WaitMixin, BaseSensorOperator):
         self._hook: CloudPartnerHook | None = None
         self._trigger: WaitTrigger | None = None
         self._seconds = 0.0
-
-    @property
-    def subject(self) -> str:
-        """What is waited on, which names a mapped task in the grid."""
-        raise NotImplementedError
 
     def _make_trigger(self, started_at: float | None = None) -> WaitTrigger:
         """Return what is waited on, for what, and how patiently, all checked.
@@ -189,7 +184,7 @@ class OperationSensor(_WaitSensor):
 
     @property
     def subject(self) -> str:
-        """`publisher/offer` of the operation."""
+        """The operation's offer as `publisher/offer`, or whatever is waited on instead."""
         try:
             return "/".join(offer_of(self.operation_location))
         except (ValueError, TypeError, AttributeError):
@@ -251,11 +246,6 @@ class OfferStatusSensor(_WaitSensor):
             raise ValueError("statuses must name at least one status, or the wait would have no good end")
         if both := set(self.statuses) & set(self.fail_on):
             raise ValueError(f"{', '.join(sorted(both))} can't be both in statuses and in fail_on")
-
-    @property
-    def subject(self) -> str:
-        """`publisher/offer`."""
-        return "/".join(str(part) for part in (self.publisher_id, self.offer_id) if part)
 
     def execute_complete(self, context: Context, event: Any) -> dict[str, Any]:
         """Return what the wait ended with, or raise it."""

@@ -8,7 +8,7 @@ from urllib.parse import quote
 import pytest
 from playwright.sync_api import expect
 
-from dev.local_airflow import AIRFLOW, wait_for
+from dev.local_airflow import wait_for
 from tests.system.conftest import MANY
 from tests.system.watching import tasks_of
 from tests.versions import needs_airflow_3
@@ -77,9 +77,7 @@ def test_a_mapped_task_is_named_by_its_offer_and_links_to_its_pages(
     for index, offer in enumerate(("offer-6", "offer-7")):
         pages = {"preview": f"contoso.{offer}-preview", "live": f"contoso.{offer}"}
         check_links(page, airflow, run, "wait", index, **pages)
-        # Before, Airflow doesn't know the defaults of what is expanded.
-        if AIRFLOW >= (3, 3):
-            expect(page.get_by_text(f"wait [contoso/{offer}]")).to_be_visible()
+        expect(page.get_by_text(f"wait [contoso/{offer}]")).to_be_visible()
         keep("links")
         # It ended when the go-live had begun.
         check_links(page, airflow, run, "go_live", index, preview=pages["preview"])
