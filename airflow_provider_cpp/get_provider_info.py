@@ -94,7 +94,7 @@ CONNECTION_FIELDS: dict[str, dict[str, Any]] = {
 #: hidden; the port may too, but one that an imported connection has must be seen, since it counts.
 FIELD_BEHAVIOUR: dict[str, Any] = {
     "hidden-fields": ["schema"],
-    "relabeling": {"login": "Client id", "password": "Client secret"},
+    "relabeling": {"host": "Host", "login": "Client id", "password": "Client secret", "port": "Port"},
     "placeholders": {
         "host": "https://cloudpartner.azure.com",
         "login": "application (client) id; empty for a managed or workload identity",
