@@ -7,7 +7,7 @@ Every request of the first two kinds passes through `Gate`. Control is under ``/
 - ``GET``, ``POST``, ``DELETE /_emulator/faults``: see `airflow_provider_cpp.emulator.faults`;
 - ``POST /_emulator/tokens/revoke``: every token issued so far is refused from now on;
 - ``POST /_emulator/reset``: the offers are as the seed says, the faults those of the start, the journal is
-  empty. Tokens stay valid.
+  empty. Tokens stay valid. What is asked already and not handled yet gets no answer, and does nothing.
 """
 
 from __future__ import annotations
@@ -313,7 +313,7 @@ class Control:
     async def _reset_all(self, _: Request) -> Response:
         self._reset()
         self._faults.reset()
-        self._journal.clear()
+        self._journal.reset()
         return JSONResponse({"offers": len(self._service.offers())})
 
 

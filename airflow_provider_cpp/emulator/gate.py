@@ -66,7 +66,7 @@ class Gate:
         scope["state"]["lag"] = action.get("lag", 0)
         try:
             await asyncio.sleep(action.get("delay", 0))
-            answer = await self._answer(scope, body, action)
+            answer = None if self._journal.is_over(entry) else await self._answer(scope, body, action)
         except asyncio.CancelledError:  # the emulator is stopped meanwhile
             answer = None
         if action.get("close") == "after":

@@ -66,6 +66,7 @@ class Journal:
         self._file = file
         self._entries: deque[dict[str, Any]] = deque(_stored(file), maxlen=_CAPACITY)
         self._sequence = self._entries[-1]["sequence"] if self._entries else 0
+        self._reset_at = 0
         # Without what a kill cut off, and what is forgotten.
         self._rewrite()
 
@@ -75,7 +76,9 @@ class Journal:
         return self._sequence
 
     def add(self, entry: Entry) -> None:
-        """Append an entry; one that had an effect is on the disk when this returns."""
+        """Append an entry that isn't over; one that had an effect is on the disk when this returns."""
+        if self.is_over(entry):
+            return
         document = entry.document
         self._entries.append(document)
         if self._file is None:
@@ -104,6 +107,15 @@ class Journal:
         self._entries.clear()
         self._rewrite()
         return count
+
+    def reset(self) -> None:
+        """Forget all entries, those to come of requests that are under way too."""
+        self.clear()
+        self._reset_at = self._sequence
+
+    def is_over(self, entry: Entry) -> bool:
+        """Return whether the request began before the last reset."""
+        return entry.sequence <= self._reset_at
 
     def _rewrite(self) -> None:
         if self._file is not None:

@@ -7,6 +7,7 @@ import re
 import socket
 import ssl
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -17,6 +18,7 @@ from emulator_client import SCOPE, Client
 
 from airflow_provider_cpp.emulator import faults
 from dev.emulator_process import Emulator, running_emulator
+from dev.local_airflow import wait_for
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -199,6 +201,20 @@ def test_a_share_of_the_requests_is_hit_the_same_after_a_reset(emulator: Emulato
     emulator.inject(probability=0.5, status=500)
     emulator.inject(path="nothing", probability=0.5, status=500)
     assert statuses(client, 20) == before
+
+
+def test_what_is_delayed_beyond_a_reset_does_nothing_and_is_in_no_journal(
+    emulator: Emulator, client: Client
+) -> None:
+    emulator.inject(method="POST", path="golive$", delay=2)
+    with ThreadPoolExecutor() as threads:
+        delayed = threads.submit(client.offer, "POST", GO_LIVE)
+        wait_for(lambda: emulator.faults() == [], "the request to arrive", seconds=10)
+        emulator.reset()
+        with pytest.raises(requests.ConnectionError):
+            delayed.result()
+    assert emulator.requests() == []
+    assert client.offer("GET", STATUS).json()["status"] == "waitingForPublisherReview"
 
 
 def test_a_share_has_its_limits(emulator: Emulator, client: Client) -> None:
