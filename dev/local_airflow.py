@@ -173,6 +173,13 @@ class LocalAirflow:
             raise RuntimeError(f"airflow {' '.join(arguments)} failed:\n{done.stdout}\n{done.stderr}")
         return done.stdout
 
+    def connection(self, conn_id: str) -> dict[str, Any]:
+        """Return what Airflow has of a connection, with its secrets."""
+        output = self.run("connections", "get", conn_id, "--output", "json")
+        # Airflow 3.2 logs to the same stream, before.
+        (connection,) = json.loads(output.splitlines()[-1])
+        return dict(connection)
+
     def api(self, method: str, path: str, body: Any = None) -> Any:
         """Ask Airflow's own API; `path` is below its version."""
         return self._request(method, f"{self.API}{path}", body, self._authorization())

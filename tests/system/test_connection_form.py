@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import pytest
@@ -48,12 +48,6 @@ def save(form: Locator) -> None:
 
 def row(page: Page, conn_id: str) -> Locator:
     return page.get_by_role("row").filter(has_text=conn_id)
-
-
-def stored(airflow: LocalAirflow, conn_id: str) -> dict[str, Any]:
-    """What Airflow has of a connection, with its secrets."""
-    (connection,) = json.loads(airflow.run("connections", "get", conn_id, "--output", "json"))
-    return dict(connection)
 
 
 def test_the_form_has_a_label_and_a_help_text_for_each_field_and_hides_the_secret(
@@ -141,7 +135,7 @@ def test_a_change_with_the_form_keeps_what_it_does_not_show(
     form.locator("input[name=element_publisherId]").fill("fabrikam")
     save(form)
 
-    after = stored(airflow, "changed")
+    after = airflow.connection("changed")
     assert after["password"] == emulator.connection["password"]
     assert after["extra_dejson"]["proxies"] == proxies
     assert after["extra_dejson"]["publisherId"] == "fabrikam"

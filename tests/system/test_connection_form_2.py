@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING
 
 import pytest
@@ -48,7 +47,7 @@ def test_a_connection_is_made_tested_and_saved_with_the_form(
 
     page.get_by_role("button", name="Save").click()
     expect(page.get_by_text("Added Row")).to_be_visible()
-    (stored,) = json.loads(airflow.run("connections", "get", "made_with_the_form", "--output", "json"))
+    stored = airflow.connection("made_with_the_form")
     assert {name: stored[name] for name in ("host", "login", "password")} == {
         name: wanted[name] for name in ("host", "login", "password")
     }
