@@ -14,4 +14,7 @@ needs_form = pytest.mark.skipif(
     AIRFLOW < (3, 0) or (AIRFLOW < (3, 1) and not find_spec("flask_appbuilder")),
     reason="Airflow 3.0 shows the form's fields only with the FAB provider, and 2.11 has another form",
 )
+needs_test_connection = pytest.mark.skipif(
+    AIRFLOW < (3, 1), reason="the UI of Airflow 3.0 tests no connection, and hides no proxies"
+)
 needs_approval = pytest.mark.skipif(AIRFLOW < (3, 1), reason="no Airflow before 3.1 asks for approval")

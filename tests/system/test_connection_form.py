@@ -12,7 +12,7 @@ from playwright.sync_api import expect
 
 from airflow_provider_cpp.get_provider_info import CONNECTION_FIELDS
 from tests.system.conftest import STRANGER
-from tests.versions import needs_form
+from tests.versions import needs_form, needs_test_connection
 
 if TYPE_CHECKING:
     from playwright.sync_api import Locator, Page
@@ -69,6 +69,7 @@ def test_the_form_has_a_label_and_a_help_text_for_each_field_and_hides_the_secre
         expect(form.get_by_text(field["description"], exact=True)).to_be_visible()
 
 
+@needs_test_connection
 @pytest.mark.parametrize(
     ("conn_id", "changes", "title", "said"),
     [
@@ -119,6 +120,7 @@ def test_a_connection_made_with_the_form_is_tested_with_a_click(
     expect(page.get_by_text(wanted["password"])).to_have_count(0)
 
 
+@needs_test_connection
 def test_a_change_with_the_form_keeps_what_it_does_not_show(
     airflow: LocalAirflow, emulator: Emulator, page: Page
 ) -> None:

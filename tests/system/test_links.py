@@ -8,7 +8,7 @@ from urllib.parse import quote
 import pytest
 from playwright.sync_api import expect
 
-from dev.local_airflow import wait_for
+from dev.local_airflow import AIRFLOW, wait_for
 from tests.system.conftest import MANY
 from tests.system.watching import tasks_of
 from tests.versions import needs_airflow_3
@@ -59,6 +59,11 @@ def test_the_instances_of_a_mapped_task_are_listed_by_their_offers(
     keep("mapped")
 
 
+@pytest.mark.xfail(
+    (3, 2) <= AIRFLOW < (3, 3),
+    reason="its triggerer now and then writes the last lines of a trigger into its own log",
+    strict=False,
+)
 def test_the_log_of_a_wait_tells_the_story_of_the_release(
     airflow: LocalAirflow, runs: RunOf, page: Page, keep: Keep
 ) -> None:
