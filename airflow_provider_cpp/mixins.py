@@ -17,7 +17,7 @@ from airflow_provider_cpp.waiting import Decision, Wait, decide, summarize
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
-    from airflow.providers.common.compat.sdk import BaseOperatorLink
+    from airflow.providers.common.compat.sdk import BaseOperatorLink, Context
 
     from airflow_provider_cpp.hooks.cloud_partner import CloudPartnerHook
     from airflow_provider_cpp.triggers.cloud_partner import WaitTrigger
@@ -46,6 +46,12 @@ class NameMixin:
         Before 3.3, Airflow doesn't read the default name of what is mapped from the operator's signature.
         """
         return super().partial(**{"map_index_template": "{{ task.subject }}"} | kwargs)  # type: ignore[misc]
+
+    def pre_execute(self, context: Context) -> None:
+        """Let the name be that of this task."""
+        # Airflow 3.0 has the task of before its templates were rendered there.
+        context["task"] = self  # type: ignore[typeddict-item]
+        super().pre_execute(context)  # type: ignore[misc]
 
 
 class WaitMixin(LinksMixin):

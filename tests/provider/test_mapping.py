@@ -39,3 +39,14 @@ def test_instances_are_named_by_their_offers_or_as_the_dag_says(
         own = operator.partial(task_id="own", map_index_template="{{ task.task_id }}", **same).expand(**each)
     assert ours.map_index_template == "{{ task.subject }}"
     assert own.map_index_template == "{{ task.task_id }}"
+
+
+def test_an_instance_is_named_by_what_its_templates_were_rendered_to(context: dict[str, Any]) -> None:
+    task = GetOfferOperator(task_id="task", publisher_id="contoso", offer_id="{{ params.offer }}")
+    rendered = task.prepare_for_execution()
+    rendered.render_template_fields({"params": {"offer": "web"}})
+    # As Airflow 3.0 has it.
+    context["task"] = task
+    rendered.pre_execute(context)
+    name = rendered.get_template_env().from_string(rendered.map_index_template).render(context)
+    assert name == "contoso/web"
