@@ -120,6 +120,8 @@ def offers() -> list[dict[str, Any]]:
         {"id": "slow-classic", "state": "preview", "stepSeconds": slow, "migrated": False},
         {"id": "quick", "state": "preview", "stepSeconds": quick},
         {"id": "quick-classic", "state": "preview", "stepSeconds": quick, "migrated": False},
+        # Its go-live still runs when a busy machine comes to look.
+        {"id": "brief", "state": "preview", "stepSeconds": quick | {"live": 3 * TIME_SCALE}},
         {"id": "update", "state": "preview", "version": 4, "liveVersion": 3, "stepSeconds": slow},
         {"id": "publishing", "state": "publishing", "stepSeconds": slow},
         {"id": "going-live", "state": "going-live", "stepSeconds": slow},

@@ -135,19 +135,19 @@ def test_what_began_while_the_service_let_a_cancel_wait_is_not_canceled(
     emulator: Emulator, context: Context, log: Log
 ) -> None:
     hook = CloudPartnerHook()
-    hook.go_live("quick")
+    hook.go_live("brief")
     emulator.inject(method="POST", path="/cancel$", **IMPATIENT)
 
     def begin_another() -> None:
-        eventually(lambda: state_of(emulator, "quick") == "completed")
-        revise("quick")
-        hook.publish("quick")
+        eventually(lambda: state_of(emulator, "brief") == "completed")
+        revise("brief")
+        hook.publish("brief")
 
     log.react("Retrying", begin_another)
     with pytest.raises(OperationFailedError, match="completed before it could be canceled"):
-        CancelOperator(task_id="cancel", offer_id="quick", poke_interval=0.01).execute(context)
+        CancelOperator(task_id="cancel", offer_id="brief", poke_interval=0.01).execute(context)
     assert accepted(emulator, "cancel") == 0
-    eventually(lambda: hook.get_offer_status("quick").awaiting_publisher)
+    eventually(lambda: hook.get_offer_status("brief").awaiting_publisher)
 
 
 def test_nothing_is_said_to_be_canceled_while_the_service_says_that_something_runs(

@@ -21,7 +21,7 @@ from dev.services import PostgreSQL
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from playwright.sync_api import Page
+    from playwright.sync_api import Page, StorageState
 
     Keep = Callable[[str], None]
 
@@ -219,19 +219,29 @@ def chromium() -> str:
     pytest.skip(missing)
 
 
+@pytest.fixture(scope="session")
+def signed_in() -> StorageState:
+    """What a browser keeps of who signed in; nothing until the first one did."""
+    return {}
+
+
 @pytest.fixture
-def page(chromium: str, airflow: LocalAirflow) -> Iterator[Page]:
+def page(chromium: str, airflow: LocalAirflow, signed_in: StorageState) -> Iterator[Page]:
     """A page of a browser, signed in, that nobody used before."""
     from playwright.sync_api import expect, sync_playwright
 
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=BROWSER_OPTIONS)
-        page = browser.new_page(locale="en-US", viewport={"width": 1400, "height": 1200})
+        page = browser.new_page(
+            locale="en-US", viewport={"width": 1400, "height": 1200}, storage_state=signed_in or None
+        )
         page.set_default_timeout(PATIENCE)
         expect.set_options(timeout=PATIENCE)
-        # Until Airflow 3.2, signing in forgets which page was wanted.
-        page.goto(airflow.url)
-        page.get_by_role("link", name="Dags").first.wait_for()
+        if not signed_in:
+            # Until Airflow 3.2, signing in forgets which page was wanted.
+            page.goto(airflow.url)
+            page.get_by_role("link", name="Dags").first.wait_for()
+            signed_in.update(page.context.storage_state())
         yield page
         browser.close()
 
@@ -272,6 +282,7 @@ RUNS: dict[str, tuple[str, dict[str, Any]]] = {
     "in the same task, not migrated": ("wait_in_the_same_task", {"offer": "offer-5"}),
     "mapped": ("mapped", {"offers": ["offer-6", "offer-7"]}),
     "failing": ("go_live_then_wait", {"offer": "offer-failing"}),
+    "lasting": ("go_live_then_wait", {"offer": "offer-lasting"}),
     "many": ("release_many", {"offers": MANY}),
     "many, refused": ("release_many", {"offers": ["refused", "unchanged"]}),
     "uncertified": ("release", {"offer": "uncertified"}),

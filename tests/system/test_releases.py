@@ -105,18 +105,18 @@ def test_a_failed_operation_fails_the_wait_without_retries_and_is_not_announced(
 
 
 def test_a_canceled_operation_fails_the_wait_without_retries(
-    airflow: LocalAirflow, hook: CloudPartnerHook
+    airflow: LocalAirflow, hook: CloudPartnerHook, runs: RunOf
 ) -> None:
-    run_id = airflow.trigger("go_live_then_wait", {"offer": "offer-lasting"})
-
-    def state() -> Any:
-        return tasks_of(airflow, "go_live_then_wait", run_id)["wait", -1]["state"]
-
-    wait_for(lambda: state() == "deferred", "the wait to be deferred", seconds=120)
+    run = runs["lasting"]
+    wait_for(
+        lambda: tasks_of(airflow, *run)["wait", -1]["state"] == "deferred",
+        "the wait to be deferred",
+        seconds=120,
+    )
     hook.cancel("offer-lasting")
 
-    assert airflow.wait_for_run("go_live_then_wait", run_id) == "failed"
-    tasks = tasks_of(airflow, "go_live_then_wait", run_id)
+    assert airflow.wait_for_run(*run) == "failed"
+    tasks = tasks_of(airflow, *run)
     assert (tasks["wait", -1]["state"], tasks["wait", -1]["try_number"]) == ("failed", 1)
     assert tasks["announce", -1]["state"] == "upstream_failed"
     assert "OperationCanceledError" in airflow.task_log(tasks["wait", -1])
