@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 #: could.
 TRIGGERER_GRACE = timedelta(minutes=5)
 
+#: What names the instances of a mapped task in the grid, unless a Dag says otherwise.
+NAME = "{{ task.subject }}"
+
 
 class NameMixin:
     """Name the instances of a mapped task in the grid by their offers."""
@@ -45,7 +48,7 @@ class NameMixin:
 
         Before 3.3, Airflow doesn't read the default name of what is mapped from the operator's signature.
         """
-        return super().partial(**{"map_index_template": "{{ task.subject }}"} | kwargs)  # type: ignore[misc]
+        return super().partial(**{"map_index_template": NAME} | kwargs)  # type: ignore[misc]
 
     def pre_execute(self, context: Context) -> None:
         """Let the name be that of this task."""

@@ -34,7 +34,7 @@ from airflow_provider_cpp.links import LIVE, PREVIEW, LinksMixin
 from airflow_provider_cpp.links import LiveLink as LiveLink
 from airflow_provider_cpp.links import PartnerCenterLink as PartnerCenterLink
 from airflow_provider_cpp.links import PreviewLink as PreviewLink
-from airflow_provider_cpp.mixins import NameMixin, WaitMixin
+from airflow_provider_cpp.mixins import NAME, NameMixin, WaitMixin
 from airflow_provider_cpp.triggers.cloud_partner import OperationTrigger
 from airflow_provider_cpp.waiting import BAD_ENDS, OPERATION_ENDS
 
@@ -69,7 +69,7 @@ class _OfferOperator(NameMixin, LinksMixin, BaseOperator):
         offer_id: str,
         publisher_id: str | None = None,
         cloud_partner_conn_id: str = "cloud_partner_default",
-        map_index_template: str | None = "{{ task.subject }}",
+        map_index_template: str | None = NAME,
         **kwargs: Any,
     ) -> None:
         super().__init__(map_index_template=map_index_template, **kwargs)

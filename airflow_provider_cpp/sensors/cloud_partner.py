@@ -18,7 +18,7 @@ from airflow.providers.common.compat.sdk import (
 )
 
 from airflow_provider_cpp.api import OFFER_STATES, fold, normalize_location, offer_of, segment
-from airflow_provider_cpp.mixins import NameMixin, WaitMixin
+from airflow_provider_cpp.mixins import NAME, NameMixin, WaitMixin
 from airflow_provider_cpp.triggers.cloud_partner import OfferStatusTrigger, OperationTrigger
 from airflow_provider_cpp.waiting import BAD_ENDS, OPERATION_ENDS, SIGNOFF, Until
 
@@ -46,7 +46,7 @@ class _WaitSensor(NameMixin, WaitMixin, BaseSensorOperator):
         exponential_backoff: bool = True,
         max_wait: timedelta | float = 600,
         timeout: timedelta | float = timedelta(days=7),
-        map_index_template: str | None = "{{ task.subject }}",
+        map_index_template: str | None = NAME,
         **kwargs: Any,
     ) -> None:
         super().__init__(
