@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from airflow.providers.common.compat.sdk import AirflowFailException
 
-from airflow_provider_cpp.api import (
+from airflow_provider_cpp.core.errors import (
     AuthenticationError,
     CloudPartnerError,
     ConflictError,

@@ -33,7 +33,8 @@ def get_provider_info() -> dict[str, Any]:
         "sensors": [_modules("sensors")],
         "triggers": [_modules("triggers")],
         "extra-links": [
-            f"airflow_provider_cpp.links.{name}" for name in ("PreviewLink", "LiveLink", "PartnerCenterLink")
+            f"airflow_provider_cpp.links.cloud_partner.{name}"
+            for name in ("PreviewLink", "LiveLink", "PartnerCenterLink")
         ],
         "connection-types": [
             {

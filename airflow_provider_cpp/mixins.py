@@ -9,19 +9,19 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow.providers.common.compat.sdk import AirflowSensorTimeout, AirflowTaskTimeout
 
-from airflow_provider_cpp.api import CloudPartnerError
-from airflow_provider_cpp.links import LIVE, PARTNER_CENTER, PREVIEW, LinksMixin
+from airflow_provider_cpp.core.errors import CloudPartnerError
+from airflow_provider_cpp.core.polling import Decision, PollSpec, decide, summarize
+from airflow_provider_cpp.links.cloud_partner import LIVE, PARTNER_CENTER, PREVIEW, LinksMixin
 from airflow_provider_cpp.triggers.cloud_partner import make_event, read_event
-from airflow_provider_cpp.waiting import Decision, Wait, decide, summarize
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
     from airflow.providers.common.compat.sdk import BaseOperatorLink, Context
 
+    from airflow_provider_cpp.core.polling import Progress
     from airflow_provider_cpp.hooks.cloud_partner import CloudPartnerHook
     from airflow_provider_cpp.triggers.cloud_partner import WaitTrigger
-    from airflow_provider_cpp.waiting import Progress
 
 #: The trigger ends the wait at its deadline. Airflow does, so much later, if there is no triggerer that
 #: could.
@@ -87,10 +87,10 @@ class WaitMixin(LinksMixin):
         max_wait: float,
         exponential_backoff: bool = True,
         started_at: float | None = None,
-    ) -> Wait:
+    ) -> PollSpec:
         limits = [timedelta(seconds=self.timeout), self._execution_limit]
         began = time.time() if started_at is None else started_at
-        return Wait(
+        return PollSpec(
             subject=subject,
             until=until,
             fail_on=fail_on,

@@ -117,10 +117,10 @@ def _release(
         published >> GoLiveOperator(task_id="go_live", if_live="skip", **offer, **waiting)
         return
     # Approvals are not in every Airflow, and not in every Dag.
-    from airflow_provider_cpp.approving import LaneApprovalOperator, review
+    from airflow_provider_cpp.release.approval import MappedApprovalOperator, review
 
     asked: Any = review(**offer)
-    approved: Any = LaneApprovalOperator(
+    approved: Any = MappedApprovalOperator(
         task_id="approve", subject=asked["subject"], body=asked["body"], version=asked["version"]
     )
     live = GoLiveOperator(

@@ -18,9 +18,9 @@ os.environ["AIRFLOW_HOME"] = _home.name
 
 # ruff: noqa: E402 - Airflow reads its settings when it is imported
 from airflow_provider_cpp import __version__, task_groups
-from airflow_provider_cpp.operators.cloud_partner import IfDone
-from airflow_provider_cpp.starting import IfRunning
-from airflow_provider_cpp.waiting import Until
+from airflow_provider_cpp.core.polling import Until
+from airflow_provider_cpp.operators.base import IfDone
+from airflow_provider_cpp.release.submission import IfRunning
 
 if TYPE_CHECKING:
     from sphinx.application import Sphinx
@@ -57,7 +57,7 @@ nitpick_ignore_regex = [
     ("py:.*", r"(airflow|aiohttp|requests|datetime|collections|typing|types|enum)\..*"),
     (
         "py:.*",
-        r"airflow_provider_cpp\.(api|waiting|starting|triggers\.cloud_partner|hooks\.cloud_partner)\.(_.*|Call|Response|T)",
+        r"airflow_provider_cpp\.(core|portal|transport|release|triggers|hooks)\.(.*\.)?(_.*|Request|Response|T|Settings)",
     ),
     (
         "py:.*",
@@ -65,7 +65,7 @@ nitpick_ignore_regex = [
     ),
     (
         "py:.*",
-        r"(T|date|datetime|timedelta|requests\.Session|AsyncIterator|TriggerEvent|ClassVar|Wait|Progress)",
+        r"(T|date|datetime|timedelta|requests\.Session|AsyncIterator|TriggerEvent|ClassVar|PollSpec|Progress)",
     ),
 ]
 
@@ -100,7 +100,11 @@ def _with_inherited(_: Sphinx, what: str, __: str, its: Any, *___: Any) -> tuple
     ):
         return None
     found: dict[str, inspect.Parameter] = {}
-    ours = [base for base in its.__mro__ if base.__module__ == its.__module__ and "__init__" in vars(base)]
+    ours = [
+        base
+        for base in its.__mro__
+        if base.__module__.startswith("airflow_provider_cpp.") and "__init__" in vars(base)
+    ]
     for base in reversed(ours):
         found |= inspect.signature(base).parameters
     keywords = [

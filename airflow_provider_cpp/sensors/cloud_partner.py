@@ -17,10 +17,13 @@ from airflow.providers.common.compat.sdk import (
     PokeReturnValue,
 )
 
-from airflow_provider_cpp.api import OFFER_STATES, fold, normalize_location, offer_of, segment
+from airflow_provider_cpp.core.http import quote_segment
+from airflow_provider_cpp.core.models import OFFER_STATES
+from airflow_provider_cpp.core.polling import FAILURE_STATUSES, SIGNOFF, SUCCESS_STATUSES, Until
+from airflow_provider_cpp.core.text import normalize_status
 from airflow_provider_cpp.mixins import NAME, NameMixin, WaitMixin
+from airflow_provider_cpp.portal.locations import normalize_location, offer_in_location
 from airflow_provider_cpp.triggers.cloud_partner import OfferStatusTrigger, OperationTrigger
-from airflow_provider_cpp.waiting import BAD_ENDS, OPERATION_ENDS, SIGNOFF, Until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -176,8 +179,8 @@ class OperationSensor(_WaitSensor):
     template_fields: Sequence[str] = ("cloud_partner_conn_id", "operation_location")
 
     def __init__(self, *, operation_location: str, until: Until = "completed", **kwargs: Any) -> None:
-        if until not in OPERATION_ENDS:
-            raise ValueError(f"until must be one of {', '.join(OPERATION_ENDS)}; not {until!r}")
+        if until not in SUCCESS_STATUSES:
+            raise ValueError(f"until must be one of {', '.join(SUCCESS_STATUSES)}; not {until!r}")
         super().__init__(**kwargs)
         self.operation_location = operation_location
         self.until = until
@@ -186,13 +189,15 @@ class OperationSensor(_WaitSensor):
     def subject(self) -> str:
         """The operation's offer as `publisher/offer`, or whatever is waited on instead."""
         try:
-            return "/".join(offer_of(self.operation_location))
+            return "/".join(offer_in_location(self.operation_location))
         except (ValueError, TypeError, AttributeError):
             return str(self.operation_location)
 
     def _make_trigger(self, started_at: float | None = None) -> OperationTrigger:
         location = normalize_location(self.operation_location, self._get_hook().settings.base_url)
-        arguments = self._trigger_arguments(started_at, until=OPERATION_ENDS[self.until], fail_on=BAD_ENDS)
+        arguments = self._trigger_arguments(
+            started_at, until=SUCCESS_STATUSES[self.until], fail_on=FAILURE_STATUSES
+        )
         return OperationTrigger(operation_location=location, **arguments)
 
 
@@ -234,7 +239,7 @@ class OfferStatusSensor(_WaitSensor):
         offer_id: str,
         publisher_id: str | None = None,
         statuses: Sequence[str] = (SIGNOFF, "succeeded"),
-        fail_on: Sequence[str] = BAD_ENDS,
+        fail_on: Sequence[str] = FAILURE_STATUSES,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -256,8 +261,8 @@ class OfferStatusSensor(_WaitSensor):
 
     def _make_trigger(self, started_at: float | None = None) -> OfferStatusTrigger:
         self.publisher_id = self._get_hook().settings.publisher(self.publisher_id)
-        segment(self.publisher_id, "publisher_id")
-        segment(self.offer_id, "offer_id")
+        quote_segment(self.publisher_id, "publisher_id")
+        quote_segment(self.offer_id, "offer_id")
         arguments = self._trigger_arguments(started_at, until=self.statuses, fail_on=self.fail_on)
         return OfferStatusTrigger(publisher_id=self.publisher_id, offer_id=self.offer_id, **arguments)
 
@@ -266,7 +271,7 @@ def _statuses(name: str, words: Sequence[str]) -> tuple[str, ...]:
     """Return statuses as this provider spells them, whichever of the service's spellings they have."""
     if isinstance(words, str):
         raise ValueError(f"{name} must be a list of statuses, not the text {words!r}")
-    if unknown := [word for word in words if fold(word) not in OFFER_STATES]:
+    if unknown := [word for word in words if normalize_status(word) not in OFFER_STATES]:
         known = ", ".join(dict.fromkeys(state.value for state in OFFER_STATES.values()))
         raise ValueError(f"{name}: {unknown[0]!r} is no status of an offer; there are {known}")
-    return tuple(OFFER_STATES[fold(word)].value for word in words)
+    return tuple(OFFER_STATES[normalize_status(word)].value for word in words)

@@ -11,7 +11,18 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
-from airflow_provider_cpp.api import Response, get_offer_status, get_operation
+from airflow_provider_cpp.core.http import Response
+from airflow_provider_cpp.core.polling import (
+    Decision,
+    Outcome,
+    PollSpec,
+    PollState,
+    Progress,
+    Unchanged,
+    decide,
+    explain,
+    summarize,
+)
 from airflow_provider_cpp.exceptions import (
     AuthenticationError,
     CloudPartnerError,
@@ -23,23 +34,14 @@ from airflow_provider_cpp.exceptions import (
     PreconditionFailedError,
     ValidationError,
 )
-from airflow_provider_cpp.sharing import once
-from airflow_provider_cpp.waiting import (
-    Decision,
-    End,
-    Progress,
-    Seen,
-    Unchanged,
-    Wait,
-    decide,
-    explain,
-    summarize,
-)
+from airflow_provider_cpp.portal.requests import get_offer_status, get_operation
+from airflow_provider_cpp.transport.single_flight import single_flight
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
 
-    from airflow_provider_cpp.api import Call, OfferStatus, Operation
+    from airflow_provider_cpp.core.http import Request
+    from airflow_provider_cpp.core.models import OfferStatus, Operation
     from airflow_provider_cpp.hooks.cloud_partner import CloudPartnerHook
 
 _ERRORS: dict[str, type[CloudPartnerError]] = {
@@ -71,8 +73,8 @@ class WaitTrigger(BaseTrigger):
     arguments are JSON values and hold no secret. Its one event is described by `make_event`.
 
     :param cloud_partner_conn_id: id of the connection
-    :param wait: what is waited for and how patiently, the fields of `airflow_provider_cpp.waiting.Wait`
-    :param seen: what the polls before brought, from `airflow_provider_cpp.waiting.Seen.to_json`
+    :param wait: what is waited for and how patiently, the fields of `airflow_provider_cpp.core.polling.Wait`
+    :param seen: what the polls before brought, from `airflow_provider_cpp.core.polling.Seen.to_json`
     :param first_poll_at: when to ask first, in seconds since the epoch
     """
 
@@ -86,10 +88,10 @@ class WaitTrigger(BaseTrigger):
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.cloud_partner_conn_id = cloud_partner_conn_id
-        self.wait = Wait.from_json(wait)
-        self.seen = Seen() if seen is None else Seen.from_json(seen)
+        self.wait = PollSpec.from_json(wait)
+        self.seen = PollState() if seen is None else PollState.from_json(seen)
         self.first_poll_at = first_poll_at
-        self._call: Call[Any] | None = None
+        self._call: Request[Any] | None = None
         # Of what was seen last only the bytes are kept: thousands of waits share a process.
         self._last: bytes | None = None
 
@@ -98,7 +100,7 @@ class WaitTrigger(BaseTrigger):
         """What is waited on, as the event and the result name it."""
         raise NotImplementedError
 
-    def call(self, base_url: str) -> Call[Any]:
+    def call(self, base_url: str) -> Request[Any]:
         """Return what is asked at each poll.
 
         :param base_url: the connection's host
@@ -120,12 +122,12 @@ class WaitTrigger(BaseTrigger):
             async with await self._hook() as hook:
                 event = await self._poll(hook)
         except ValueError as error:
-            event = make_event(self.wait, self.identity, End.ERROR, None, error)
+            event = make_event(self.wait, self.identity, Outcome.ERROR, None, error)
         yield TriggerEvent(event)  # type: ignore[no-untyped-call]
 
     async def _hook(self) -> CloudPartnerHook:
         # Importing the HTTP libraries takes a while: not in the event loop.
-        module = await once(_HOOKS, lambda: asyncio.to_thread(import_module, _HOOKS))
+        module = await single_flight(_HOOKS, lambda: asyncio.to_thread(import_module, _HOOKS))
         hook: CloudPartnerHook = module.CloudPartnerHook(self.cloud_partner_conn_id)
         return hook
 
@@ -183,7 +185,7 @@ class OperationTrigger(WaitTrigger):
         """The operation's location."""
         return {"location": self.operation_location}
 
-    def call(self, base_url: str) -> Call[Operation]:
+    def call(self, base_url: str) -> Request[Operation]:
         """Read the operation."""
         return get_operation(self.operation_location, base_url)
 
@@ -255,7 +257,7 @@ class OfferStatusTrigger(WaitTrigger):
         """The offer's ids."""
         return {"publisher_id": self.publisher_id, "offer_id": self.offer_id}
 
-    def call(self, base_url: str) -> Call[OfferStatus]:
+    def call(self, base_url: str) -> Request[OfferStatus]:
         """Read the offer's status."""
         return get_offer_status(self.publisher_id, self.offer_id)
 
@@ -266,9 +268,9 @@ class OfferStatusTrigger(WaitTrigger):
 
 
 def make_event(
-    wait: Wait,
+    wait: PollSpec,
     identity: Mapping[str, str],
-    end: End,
+    end: Outcome,
     last: Progress | None,
     error: Exception | None = None,
 ) -> dict[str, Any]:
@@ -285,9 +287,9 @@ def make_event(
         **identity,
         "result": summarize(identity, last) if last else None,
     }
-    if end is End.ERROR:
+    if end is Outcome.ERROR:
         return event | {"error": type(error).__name__, "message": str(error)}
-    if end is not End.SUCCEEDED:
+    if end is not Outcome.SUCCEEDED:
         step = last.current_step if last else None
         event |= {"message": explain(wait, identity, end, last), "step": step.name if step else None}
     return event
@@ -305,7 +307,7 @@ def read_event(event: Any) -> dict[str, Any]:
     """
     try:
         end = event["end"]
-        if end == End.SUCCEEDED:
+        if end == Outcome.SUCCEEDED:
             result: dict[str, Any] = event["result"]
             if not isinstance(result["status"], str):
                 raise ValueError("it has no status")
@@ -314,12 +316,12 @@ def read_event(event: Any) -> dict[str, Any]:
             return result
         message = str(event["message"])
         error: Exception
-        if end == End.ERROR:
+        if end == Outcome.ERROR:
             error = _error_class(event["error"])(message)
-        elif end == End.TIMEOUT:
+        elif end == Outcome.TIMEOUT:
             error = TimeoutError(message)
         else:
-            kind = {End.FAILED: OperationFailedError, End.CANCELED: OperationCanceledError}[end]
+            kind = {Outcome.FAILED: OperationFailedError, Outcome.CANCELED: OperationCanceledError}[end]
             error = kind(message, step=event["step"], messages=event["result"]["messages"])
     except (KeyError, TypeError, ValueError) as problem:
         raise CloudPartnerError(

@@ -11,13 +11,14 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_cpp.api import Response, get_operation
-from airflow_provider_cpp.waiting import Seen, Wait, decide
+from airflow_provider_cpp.core.http import Response
+from airflow_provider_cpp.core.polling import PollSpec, PollState, decide
+from airflow_provider_cpp.portal.requests import get_operation
 from tests.benchmarks.clients import LOCATION
 from tests.benchmarks.server import operation
 
 if TYPE_CHECKING:
-    from airflow_provider_cpp.api import Operation
+    from airflow_provider_cpp.core.models import Operation
 
 MINUTE, HOUR, DAY = 60.0, 3600.0, 86400.0
 LENGTHS = {"10 minutes": 10 * MINUTE, "1 hour": HOUR, "1 day": DAY, "5 days": 5 * DAY}
@@ -37,9 +38,9 @@ class Found:
     longest_delay: float
 
 
-def simulate(wait: Wait, length: float, chance: random.Random) -> tuple[int, float]:
+def simulate(wait: PollSpec, length: float, chance: random.Random) -> tuple[int, float]:
     """Wait for an operation of so many seconds as the trigger does; return the polls and the delay."""
-    now, polls, seen = 0.0, 0, Seen()
+    now, polls, seen = 0.0, 0, PollState()
     while True:
         polls += 1
         answer = _answer(int(100 * min(1.0, now / length)), ended=now >= length)
@@ -56,7 +57,7 @@ def constantly(length: float) -> tuple[int, float]:
     return polls + 1, polls * CONSTANT - length
 
 
-def compare(wait: Wait, times: int) -> dict[str, dict[str, Any]]:
+def compare(wait: PollSpec, times: int) -> dict[str, dict[str, Any]]:
     """Return what `Found` says, of this provider and of one poll a minute, for each of the lengths."""
     # The wait begins when its clock does.
     wait = replace(wait, started_at=0.0, deadline=wait.deadline - wait.started_at)
@@ -84,6 +85,6 @@ def _answer(percentage: int, *, ended: bool) -> Operation:
 
 
 if __name__ == "__main__":
-    wait = Wait.from_json(json.loads(sys.argv[1]))
+    wait = PollSpec.from_json(json.loads(sys.argv[1]))
     found = {"max_wait": wait.max_wait, "lengths": compare(wait, int(sys.argv[2]))}
     sys.stdout.write(json.dumps(found) + "\n")

@@ -9,12 +9,23 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_cpp import api
-from airflow_provider_cpp.api import OfferState, OperationStatus
+from airflow_provider_cpp.core.errors import CloudPartnerError
+from airflow_provider_cpp.core.http import Request, Response
+from airflow_provider_cpp.core.models import (
+    Message,
+    Offer,
+    OfferState,
+    Operation,
+    OperationStatus,
+    Publisher,
+    Step,
+    Submission,
+)
+from airflow_provider_cpp.portal import requests as portal
 
 HOST = "https://cloudpartner.azure.com"
 LOCATION = "/api/operations/contoso$web$2$preview?api-version=2017-10-31"
-OPERATION = api.get_operation(LOCATION, HOST)
+OPERATION = portal.get_operation(LOCATION, HOST)
 IDS = ("contoso", "web")
 
 #: As the reference prints it.
@@ -54,15 +65,15 @@ PRINTED: dict[str, Any] = {
 }
 
 
-def answer(value: object, **headers: str) -> api.Response:
-    return api.Response(200, headers, json.dumps(value).encode(), HOST)
+def answer(value: object, **headers: str) -> Response:
+    return Response(200, headers, json.dumps(value).encode(), HOST)
 
 
-def operation(**fields: Any) -> api.Operation:
+def operation(**fields: Any) -> Operation:
     return OPERATION.read(answer({"status": "running", **fields}))
 
 
-def stepped(*states: tuple[str, int]) -> api.Operation:
+def stepped(*states: tuple[str, int]) -> Operation:
     steps = [
         {"id": f"s{number}", "status": status, "progressPercentage": percentage}
         for number, (status, percentage) in enumerate(states)
@@ -76,19 +87,19 @@ def test_an_operation_is_read_in_both_of_its_printed_forms(printed: object) -> N
     assert (found.status, found.is_terminal, found.retry_after) == (OperationStatus.RUNNING, False, None)
     assert (found.messages, found.progress_percentage) == ((), 50)
     assert found.steps == (
-        api.Step(
+        Step(
             id="displaydummycertify",
             name="Validate Pre-Requisites",
             status="complete",
             progress_percentage=100,
             estimated_time="< 15 min",
             messages=(
-                api.Message(
+                Message(
                     "Step completed.", "information", datetime(2017, 3, 28, 19, 50, 36, 500052, tzinfo=UTC)
                 ),
             ),
         ),
-        api.Step("displaycertify", "Certification", "inProgress", 0, "< 5 day"),
+        Step("displaycertify", "Certification", "inProgress", 0, "< 5 day"),
     )
     assert found.raw == PRINTED
 
@@ -119,7 +130,7 @@ def test_a_status_is_compared_without_case_spaces_hyphens_and_underscores_and_un
     for word in words:
         found = operation(status=word)
         assert (found.status, found.is_terminal, found.raw["status"]) == (status, is_terminal, word)
-        listed = api.list_operations(*IDS).read(answer([{"submissionState": word}]))
+        listed = portal.list_operations(*IDS).read(answer([{"submissionState": word}]))
         assert (listed[0].status, listed[0].is_running) == (status, not is_terminal)
 
 
@@ -202,7 +213,7 @@ def test_the_signoff_is_found_in_either_field(fields: dict[str, str], word: str,
     body = {"status": "running", "steps": [{**fields, "status": word}]}
     assert OPERATION.read(answer(body)).awaiting_publisher is awaited
     # SUSE saw the offer's status stay at `running` meanwhile.
-    assert api.get_offer_status(*IDS).read(answer(body)).awaiting_publisher is awaited
+    assert portal.get_offer_status(*IDS).read(answer(body)).awaiting_publisher is awaited
 
 
 def test_a_signoff_that_was_given_is_awaited_no_more() -> None:
@@ -276,13 +287,13 @@ def test_an_operation_keeps_the_wait_that_the_service_asked_for() -> None:
 )
 def test_an_offers_status_comes_in_camel_case_or_pascal_case(word: str) -> None:
     for printed in (word, word[0].upper() + word[1:]):
-        found = api.get_offer_status(*IDS).read(answer({"status": printed}))
+        found = portal.get_offer_status(*IDS).read(answer({"status": printed}))
         assert found.status == word
         assert found.awaiting_publisher is (word == "waitingForPublisherReview")
 
 
 def test_an_offers_status_that_nobody_documented_is_unknown() -> None:
-    found = api.get_offer_status(*IDS).read(answer({"status": "Resting"}, **{"Retry-After": "5"}))
+    found = portal.get_offer_status(*IDS).read(answer({"status": "Resting"}, **{"Retry-After": "5"}))
     assert (found.status, found.raw, found.retry_after) == (OfferState.UNKNOWN, {"status": "Resting"}, 5)
 
 
@@ -301,8 +312,8 @@ OFFER = {
 
 
 def test_an_offer_comes_with_its_etag() -> None:
-    for call in (api.get_offer(*IDS), api.put_offer(*IDS, OFFER)):
-        assert call.read(answer(OFFER, etag='"7"')) == api.Offer(
+    for call in (portal.get_offer(*IDS), portal.put_offer(*IDS, OFFER)):
+        assert call.read(answer(OFFER, etag='"7"')) == Offer(
             id="web",
             publisher_id="contoso",
             offer_type_id="microsoft-azure-virtualmachines",
@@ -317,7 +328,7 @@ def test_an_offer_comes_with_its_etag() -> None:
 
 
 def test_offers_of_a_list_have_no_etag() -> None:
-    found = api.list_offers("contoso").read(answer([OFFER, {"id": "os"}], ETag='"7"'))
+    found = portal.list_offers("contoso").read(answer([OFFER, {"id": "os"}], ETag='"7"'))
     assert [(offer.id, offer.etag, offer.version) for offer in found] == [
         ("web", None, 9223372036854775807),
         ("os", None, None),
@@ -329,12 +340,12 @@ def test_offers_of_a_list_have_no_etag() -> None:
     [(3, 3), ("3", 3), (3.0, 3), (3.5, None), ("three", None), (True, None), ([], None)],
 )
 def test_a_version_is_read_from_whatever_is_a_whole_number(printed: object, version: int | None) -> None:
-    assert api.get_offer(*IDS).read(answer({"version": printed})).version == version
+    assert portal.get_offer(*IDS).read(answer({"version": printed})).version == version
 
 
 @pytest.mark.parametrize("raw", [{"id": "c", "name": "C"}, {"publisherId": "c", "displayName": "<b>C"}])
 def test_publishers_have_an_id_and_a_name(raw: dict[str, str]) -> None:
-    assert api.list_publishers().read(answer([raw])) == [api.Publisher("c", "C", raw)]
+    assert portal.list_publishers().read(answer([raw])) == [Publisher("c", "C", raw)]
 
 
 def test_a_listed_operation_has_names_of_its_own_for_the_same_things() -> None:
@@ -351,8 +362,8 @@ def test_a_listed_operation_has_names_of_its_own_for_the_same_things() -> None:
         "changedTime": "2018-01-02T03:04:05Z",
         "createdDateTime": "2018-01-01T00:00:00Z",
     }
-    [found] = api.list_operations(*IDS).read(answer([raw]))
-    assert found == api.Submission(
+    [found] = portal.list_operations(*IDS).read(answer([raw]))
+    assert found == Submission(
         id="56615b67",
         offer_id="web",
         publisher_id="contoso",
@@ -369,7 +380,7 @@ def test_a_listed_operation_has_names_of_its_own_for_the_same_things() -> None:
 
 def test_the_last_action_says_better_than_the_change_when_an_operation_ended() -> None:
     raw = {"changedTime": "2018-01-01T00:00:00Z", "lastActionDateTime": "2018-01-02T00:00:00Z"}
-    [found] = api.list_operations(*IDS).read(answer([raw]))
+    [found] = portal.list_operations(*IDS).read(answer([raw]))
     assert found.changed == datetime(2018, 1, 2, tzinfo=UTC)
 
 
@@ -386,31 +397,31 @@ def test_the_last_action_says_better_than_the_change_when_an_operation_ended() -
     ],
 )
 def test_publishes_and_go_lives_are_told_apart(word: str | None, is_publish: bool, is_go_live: bool) -> None:
-    [found] = api.list_operations(*IDS).read(answer([{"submissionType": word}]))
+    [found] = portal.list_operations(*IDS).read(answer([{"submissionType": word}]))
     assert (found.is_publish, found.is_go_live) == (is_publish, is_go_live)
 
 
 # --- answers to actions -----------------------------------------------------------------------------------
 
-ACTIONS = {"publish": api.publish(*IDS), "go live": api.go_live(*IDS), "cancel": api.cancel(*IDS)}
+ACTIONS = {"publish": portal.publish(*IDS), "go live": portal.go_live(*IDS), "cancel": portal.cancel(*IDS)}
 
 
 @pytest.mark.parametrize("header", ["Location", "location", "Operation-Location", "operation-LOCATION"])
 @pytest.mark.parametrize("prefix", ["", HOST], ids=["relative", "absolute"])
 @pytest.mark.parametrize("call", ACTIONS.values(), ids=ACTIONS)
 def test_an_accepted_action_answers_with_the_path_of_its_operation(
-    call: api.Call[str | None], prefix: str, header: str
+    call: Request[str | None], prefix: str, header: str
 ) -> None:
-    assert call.read(api.Response(202, {header: prefix + LOCATION}, b"", HOST)) == LOCATION
+    assert call.read(Response(202, {header: prefix + LOCATION}, b"", HOST)) == LOCATION
 
 
 def test_location_comes_before_its_older_name() -> None:
     headers = {"Operation-Location": "/api/operations/contoso$web$1$preview", "Location": LOCATION}
-    assert api.go_live(*IDS).read(api.Response(202, headers, b"", HOST)) == LOCATION
+    assert portal.go_live(*IDS).read(Response(202, headers, b"", HOST)) == LOCATION
 
 
 def test_a_cancel_that_is_done_at_once_has_no_operation() -> None:
-    assert api.cancel(*IDS).read(api.Response(200, {}, b"", HOST)) is None
+    assert portal.cancel(*IDS).read(Response(200, {}, b"", HOST)) is None
 
 
 @pytest.mark.parametrize(
@@ -426,10 +437,10 @@ def test_a_cancel_that_is_done_at_once_has_no_operation() -> None:
 )
 @pytest.mark.parametrize("call", ACTIONS.values(), ids=ACTIONS)
 def test_an_accepted_action_without_a_usable_location_may_have_had_its_effect(
-    call: api.Call[str | None], headers: dict[str, str]
+    call: Request[str | None], headers: dict[str, str]
 ) -> None:
-    with pytest.raises(api.CloudPartnerError, match="accepted, but where the operation is found") as caught:
-        call.read(api.Response(202, headers, b"", HOST))
+    with pytest.raises(CloudPartnerError, match="accepted, but where the operation is found") as caught:
+        call.read(Response(202, headers, b"", HOST))
     assert (caught.value.status, caught.value.accepted) == (202, True)
     assert caught.value.has_unknown_outcome
     assert "<script" not in str(caught.value)

@@ -7,39 +7,49 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_cpp import api
+from airflow_provider_cpp.core.errors import (
+    AuthenticationError,
+    CloudPartnerError,
+    ConflictError,
+    NotFoundError,
+    PermissionDeniedError,
+    PreconditionFailedError,
+    ValidationError,
+)
+from airflow_provider_cpp.core.http import Request, Response
+from airflow_provider_cpp.portal import requests as portal
 
 HOST = "https://cloudpartner.azure.com"
 IDS = ("contoso", "web")
-GO_LIVE = api.go_live(*IDS)
+GO_LIVE = portal.go_live(*IDS)
 
 
 def error(
-    status: int, body: bytes = b"", headers: dict[str, str] | None = None, call: api.Call[Any] = GO_LIVE
-) -> api.CloudPartnerError:
-    with pytest.raises(api.CloudPartnerError) as caught:
-        call.read(api.Response(status, headers or {}, body, HOST))
+    status: int, body: bytes = b"", headers: dict[str, str] | None = None, call: Request[Any] = GO_LIVE
+) -> CloudPartnerError:
+    with pytest.raises(CloudPartnerError) as caught:
+        call.read(Response(status, headers or {}, body, HOST))
     return caught.value
 
 
 @pytest.mark.parametrize(
     ("status", "kind", "hint"),
     [
-        (400, api.ValidationError, "Publish the offer first"),
-        (401, api.AuthenticationError, "secret has not expired"),
-        (403, api.PermissionDeniedError, "Object ID"),
-        (404, api.NotFoundError, "Check the publisher id and the offer id"),
-        (409, api.ConflictError, "wait until it ended, or cancel it"),
-        (412, api.PreconditionFailedError, "read it again"),
-        (422, api.ValidationError, "Correct what the message names"),
-        (405, api.CloudPartnerError, ""),
-        (429, api.CloudPartnerError, ""),
-        (500, api.CloudPartnerError, ""),
-        (503, api.CloudPartnerError, ""),
+        (400, ValidationError, "Publish the offer first"),
+        (401, AuthenticationError, "secret has not expired"),
+        (403, PermissionDeniedError, "Object ID"),
+        (404, NotFoundError, "Check the publisher id and the offer id"),
+        (409, ConflictError, "wait until it ended, or cancel it"),
+        (412, PreconditionFailedError, "read it again"),
+        (422, ValidationError, "Correct what the message names"),
+        (405, CloudPartnerError, ""),
+        (429, CloudPartnerError, ""),
+        (500, CloudPartnerError, ""),
+        (503, CloudPartnerError, ""),
     ],
 )
 def test_an_error_says_what_was_tried_what_came_and_what_cures_it(
-    status: int, kind: type[api.CloudPartnerError], hint: str
+    status: int, kind: type[CloudPartnerError], hint: str
 ) -> None:
     found = error(status, b'{"error": {"code": "Oops", "message": "It <b>broke</b>"}}')
     assert type(found) is kind
@@ -54,21 +64,21 @@ def test_an_error_says_what_was_tried_what_came_and_what_cures_it(
 @pytest.mark.parametrize(
     ("call", "action"),
     [
-        (api.list_publishers(), "List publishers"),
-        (api.list_offers("contoso"), "List offers of contoso"),
-        (api.get_offer(*IDS), "Read contoso/web"),
-        (api.get_offer(*IDS, slot="preview"), "Read the preview slot of contoso/web"),
-        (api.get_offer(*IDS, version=2), "Read version 2 of contoso/web"),
-        (api.put_offer(*IDS, {}), "Write contoso/web"),
-        (api.publish(*IDS), "Publish of contoso/web"),
-        (api.go_live(*IDS), "Go live of contoso/web"),
-        (api.cancel(*IDS), "Cancel of contoso/web"),
-        (api.get_offer_status(*IDS), "Read the status of contoso/web"),
-        (api.list_operations(*IDS), "List operations of contoso/web"),
-        (api.get_operation("/api/operations/a$b$2$c", HOST), "Read operation /api/operations/a$b$2$c"),
+        (portal.list_publishers(), "List publishers"),
+        (portal.list_offers("contoso"), "List offers of contoso"),
+        (portal.get_offer(*IDS), "Read contoso/web"),
+        (portal.get_offer(*IDS, slot="preview"), "Read the preview slot of contoso/web"),
+        (portal.get_offer(*IDS, version=2), "Read version 2 of contoso/web"),
+        (portal.put_offer(*IDS, {}), "Write contoso/web"),
+        (portal.publish(*IDS), "Publish of contoso/web"),
+        (portal.go_live(*IDS), "Go live of contoso/web"),
+        (portal.cancel(*IDS), "Cancel of contoso/web"),
+        (portal.get_offer_status(*IDS), "Read the status of contoso/web"),
+        (portal.list_operations(*IDS), "List operations of contoso/web"),
+        (portal.get_operation("/api/operations/a$b$2$c", HOST), "Read operation /api/operations/a$b$2$c"),
     ],
 )
-def test_an_error_names_the_action_and_the_offer(call: api.Call[Any], action: str) -> None:
+def test_an_error_names_the_action_and_the_offer(call: Request[Any], action: str) -> None:
     assert str(error(500, call=call)).startswith(
         f"{action} failed: {call.method} {call.path} was answered 500"
     )
@@ -122,22 +132,22 @@ def test_a_redirect_is_an_error_because_a_token_goes_to_one_host_only() -> None:
 @pytest.mark.parametrize(
     ("call", "body", "problem"),
     [
-        (api.get_offer(*IDS), b"<html>Sign in</html>", "not with JSON"),
-        (api.get_offer(*IDS), b"", "not with JSON"),
-        (api.get_offer(*IDS), b"[" * 100_000, "not with JSON"),
-        (api.get_offer(*IDS), b'{"version": ' + b"9" * 5000 + b"}", "not with JSON"),
-        (api.get_offer(*IDS), b"[]", "not with a JSON object"),
-        (api.list_offers("contoso"), b"{}", "not with a JSON array"),
-        (api.list_publishers(), b'["contoso"]', "not with a list of objects"),
-        (api.list_operations(*IDS), b"[null]", "not with a list of objects"),
-        (api.get_offer_status(*IDS), b"{}", "not with an object that has a status"),
-        (api.get_offer_status(*IDS), b'{"status": 1}', "not with an object that has a status"),
-        (api.get_offer_status(*IDS), b"[]", "not with an object that has a status"),
-        (api.get_offer_status(*IDS), b'[{"status": "a"}, {"status": "b"}]', "has a status"),
+        (portal.get_offer(*IDS), b"<html>Sign in</html>", "not with JSON"),
+        (portal.get_offer(*IDS), b"", "not with JSON"),
+        (portal.get_offer(*IDS), b"[" * 100_000, "not with JSON"),
+        (portal.get_offer(*IDS), b'{"version": ' + b"9" * 5000 + b"}", "not with JSON"),
+        (portal.get_offer(*IDS), b"[]", "not with a JSON object"),
+        (portal.list_offers("contoso"), b"{}", "not with a JSON array"),
+        (portal.list_publishers(), b'["contoso"]', "not with a list of objects"),
+        (portal.list_operations(*IDS), b"[null]", "not with a list of objects"),
+        (portal.get_offer_status(*IDS), b"{}", "not with an object that has a status"),
+        (portal.get_offer_status(*IDS), b'{"status": 1}', "not with an object that has a status"),
+        (portal.get_offer_status(*IDS), b"[]", "not with an object that has a status"),
+        (portal.get_offer_status(*IDS), b'[{"status": "a"}, {"status": "b"}]', "has a status"),
     ],
 )
 def test_a_success_without_the_apis_answer_is_an_error_that_may_pass(
-    call: api.Call[Any], body: bytes, problem: str
+    call: Request[Any], body: bytes, problem: str
 ) -> None:
     found = error(200, body, call=call)
     assert problem in str(found)
@@ -182,7 +192,7 @@ def test_what_may_be_asked_again_and_what_may_be_sent_again(
 
 
 def test_no_answer_leaves_the_outcome_unknown_unless_nothing_was_sent() -> None:
-    lost, refused = api.CloudPartnerError("lost"), api.CloudPartnerError("refused", unsent=True)
+    lost, refused = CloudPartnerError("lost"), CloudPartnerError("refused", unsent=True)
     assert lost.is_transient
     assert refused.is_transient
     assert (lost.is_unprocessed, lost.has_unknown_outcome) == (False, True)

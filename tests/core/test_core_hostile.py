@@ -12,23 +12,26 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from airflow_provider_cpp import api
-from airflow_provider_cpp.waiting import End, Seen, Wait, decide, explain, summarize
+from airflow_provider_cpp.core.errors import CloudPartnerError
+from airflow_provider_cpp.core.http import Request, Response
+from airflow_provider_cpp.core.polling import Outcome, PollSpec, PollState, decide, explain, summarize
+from airflow_provider_cpp.core.text import html_to_text
+from airflow_provider_cpp.portal import requests as portal
 
 HOST = "https://cloudpartner.azure.com"
 LOCATION = "/api/operations/contoso$web$2$preview"
 IDS = ("contoso", "web")
-OPERATION = api.get_operation(LOCATION, HOST)
-CALLS: dict[str, api.Call[Any]] = {
-    "list_publishers": api.list_publishers(),
-    "list_offers": api.list_offers("contoso"),
-    "get_offer": api.get_offer(*IDS),
-    "put_offer": api.put_offer(*IDS, {}),
-    "publish": api.publish(*IDS),
-    "go_live": api.go_live(*IDS),
-    "cancel": api.cancel(*IDS),
-    "get_offer_status": api.get_offer_status(*IDS),
-    "list_operations": api.list_operations(*IDS),
+OPERATION = portal.get_operation(LOCATION, HOST)
+CALLS: dict[str, Request[Any]] = {
+    "list_publishers": portal.list_publishers(),
+    "list_offers": portal.list_offers("contoso"),
+    "get_offer": portal.get_offer(*IDS),
+    "put_offer": portal.put_offer(*IDS, {}),
+    "publish": portal.publish(*IDS),
+    "go_live": portal.go_live(*IDS),
+    "cancel": portal.cancel(*IDS),
+    "get_offer_status": portal.get_offer_status(*IDS),
+    "list_operations": portal.list_operations(*IDS),
     "get_operation": OPERATION,
 }
 
@@ -97,12 +100,12 @@ def assert_clean(text: str) -> None:
 @example(202, {"Location": "/<script>alert(1)</script>"}, b"")
 @given(statuses | st.integers(-1, 1000), headers, bodies)
 def test_any_answer_is_a_value_or_the_providers_own_error(
-    call: api.Call[Any], status: int, headers: dict[str, str], body: bytes
+    call: Request[Any], status: int, headers: dict[str, str], body: bytes
 ) -> None:
     error = None
     try:
-        call.read(api.Response(status, headers, body, HOST))
-    except api.CloudPartnerError as raised:
+        call.read(Response(status, headers, body, HOST))
+    except CloudPartnerError as raised:
         error = raised
     if error:
         assert_clean(str(error))
@@ -114,7 +117,7 @@ def test_any_answer_is_a_value_or_the_providers_own_error(
 @given(operations, st.booleans())
 def test_whatever_an_operation_says_its_summary_is_small_clean_json(document: Any, in_array: bool) -> None:
     body = json.dumps([document] if in_array else document).encode()
-    found = OPERATION.read(api.Response(200, {}, body, HOST))
+    found = OPERATION.read(Response(200, {}, body, HOST))
     summary = summarize({"location": LOCATION}, found)
     assert json.loads(json.dumps(summary, allow_nan=False)) == summary
     assert len(summary["messages"]) <= 20
@@ -126,12 +129,14 @@ def test_whatever_an_operation_says_its_summary_is_small_clean_json(document: An
         assert_clean(text)
 
 
-@given(operations, st.sampled_from([End.FAILED, End.CANCELED, End.TIMEOUT]))
-def test_whatever_an_operation_says_what_is_told_of_it_is_clean(document: Any, end: End) -> None:
-    wait = Wait("contoso/web", ("succeeded",), (), started_at=0, deadline=100, poke_interval=30, max_wait=600)
-    found = OPERATION.read(api.Response(200, {}, json.dumps(document).encode(), HOST))
+@given(operations, st.sampled_from([Outcome.FAILED, Outcome.CANCELED, Outcome.TIMEOUT]))
+def test_whatever_an_operation_says_what_is_told_of_it_is_clean(document: Any, end: Outcome) -> None:
+    wait = PollSpec(
+        "contoso/web", ("succeeded",), (), started_at=0, deadline=100, poke_interval=30, max_wait=600
+    )
+    found = OPERATION.read(Response(200, {}, json.dumps(document).encode(), HOST))
     assert_clean(explain(wait, {"location": LOCATION}, end, found))
-    for _, line in decide(wait, Seen(), found, now=1, jitter=0).log:
+    for _, line in decide(wait, PollState(), found, now=1, jitter=0).log:
         assert_clean(line)
 
 
@@ -160,19 +165,19 @@ def test_whatever_an_operation_says_what_is_told_of_it_is_clean(document: Any, e
     ],
 )
 def test_the_text_of_html_is_one_line_without_markup(html: object, text: str) -> None:
-    assert api.plain_text(html) == text
+    assert html_to_text(html) == text
 
 
 def test_a_long_text_is_cut_visibly() -> None:
-    assert api.plain_text("x" * 10, 10) == "x" * 10
-    assert api.plain_text("x" * 11, 10) == "x" * 9 + "…"
+    assert html_to_text("x" * 10, 10) == "x" * 10
+    assert html_to_text("x" * 11, 10) == "x" * 9 + "…"
 
 
 @example("&#" + "9" * 5000 + ";")
 @given(texts)
 def test_no_text_keeps_a_tag_or_a_control_character_however_often_it_was_escaped(text: str) -> None:
     for _ in range(3):
-        assert_clean(api.plain_text(text))
+        assert_clean(html_to_text(text))
         text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
@@ -197,5 +202,5 @@ def test_no_text_keeps_a_tag_or_a_control_character_however_often_it_was_escaped
 def test_hostile_text_is_read_quickly(start: str, unit: str) -> None:
     text = start + unit * (100_000 // len(unit))
     began = time.process_time()
-    assert_clean(api.plain_text(text))
+    assert_clean(html_to_text(text))
     assert time.process_time() - began < 1

@@ -9,7 +9,10 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from airflow_provider_cpp import api
+from airflow_provider_cpp.core.http import origin, quote_segment
+from airflow_provider_cpp.core.models import OperationStatus, Submission
+from airflow_provider_cpp.portal import requests as portal
+from airflow_provider_cpp.portal.locations import candidate_locations, normalize_location, offer_in_location
 
 HOST = "https://cloudpartner.azure.com"
 VERSION = "?api-version=2017-10-31"
@@ -30,7 +33,7 @@ FORMS = [MIGRATED, NOT_MIGRATED]
     ],
 )
 def test_a_relative_location_stays_exactly_as_it_came(path: str, query: str) -> None:
-    assert api.normalize_location(path + query, HOST) == path + query
+    assert normalize_location(path + query, HOST) == path + query
 
 
 @pytest.mark.parametrize(
@@ -49,7 +52,7 @@ def test_a_relative_location_stays_exactly_as_it_came(path: str, query: str) -> 
 def test_an_absolute_location_on_the_connections_host_becomes_its_path(
     path: str, prefix: str, base_url: str
 ) -> None:
-    assert api.normalize_location(f"{prefix}{path}{VERSION}", base_url) == path + VERSION
+    assert normalize_location(f"{prefix}{path}{VERSION}", base_url) == path + VERSION
 
 
 @pytest.mark.parametrize(
@@ -80,7 +83,7 @@ def test_an_absolute_location_on_the_connections_host_becomes_its_path(
 @pytest.mark.parametrize("path", FORMS)
 def test_a_location_on_any_other_host_is_refused(prefix: str, path: str) -> None:
     with pytest.raises(ValueError, match="not on the connection's host"):
-        api.normalize_location(prefix + path, HOST)
+        normalize_location(prefix + path, HOST)
 
 
 @pytest.mark.parametrize(
@@ -102,7 +105,7 @@ def test_a_location_on_any_other_host_is_refused(prefix: str, path: str) -> None
 )
 def test_a_location_has_no_characters_that_a_url_can_not_have(location: str) -> None:
     with pytest.raises(ValueError, match="characters that no operation's location has"):
-        api.normalize_location(location, HOST)
+        normalize_location(location, HOST)
 
 
 @pytest.mark.parametrize(
@@ -137,18 +140,18 @@ def test_a_location_has_no_characters_that_a_url_can_not_have(location: str) -> 
 @pytest.mark.parametrize("prefix", ["", HOST], ids=["relative", "absolute"])
 def test_a_path_that_is_not_an_operations_is_refused(path: str, prefix: str) -> None:
     with pytest.raises(ValueError, match=r"not the path of an operation|not on the connection's host"):
-        api.normalize_location(prefix + path, HOST)
+        normalize_location(prefix + path, HOST)
 
 
 @pytest.mark.parametrize("location", [None, b"/api", 1, ["/api"]])
 def test_a_location_that_is_no_text_is_refused_with_the_likely_cause(location: Any) -> None:
     with pytest.raises(ValueError, match="'already live' go-live has none"):
-        api.normalize_location(location, HOST)
+        normalize_location(location, HOST)
 
 
 def test_an_operation_is_asked_for_only_at_its_location() -> None:
     with pytest.raises(ValueError, match="not on the connection's host"):
-        api.get_operation(f"https://evil.example{MIGRATED}", HOST)
+        portal.get_operation(f"https://evil.example{MIGRATED}", HOST)
 
 
 FRAGMENTS = [*FORMS, HOST, VERSION, "https:", "/api", "/api/", "publishers/", "offers/", "operations/"]
@@ -178,14 +181,14 @@ FRAGMENTS += ["\\", "\r\n", "é", "&", ";"]
 @given(st.text(st.characters()) | st.lists(st.sampled_from(FRAGMENTS), max_size=12).map("".join))
 def test_any_text_is_refused_or_becomes_a_path_on_the_same_host(text: str) -> None:
     try:
-        found = api.normalize_location(text, HOST)
+        found = normalize_location(text, HOST)
     except ValueError:
         return
     assert found.lower().startswith("/api/")
     assert urlsplit(urljoin(HOST, found)).netloc == urlsplit(HOST).netloc
     assert urljoin(HOST, found).removesuffix("?") == HOST + found
-    assert api.normalize_location(found, HOST) == found
-    assert all(api.offer_of(found))
+    assert normalize_location(found, HOST) == found
+    assert all(offer_in_location(found))
 
 
 IDS = st.text(st.characters(codec="utf-8")).filter(lambda text: "$" not in text)
@@ -194,33 +197,33 @@ IDS = st.text(st.characters(codec="utf-8")).filter(lambda text: "$" not in text)
 @given(IDS, IDS)
 def test_an_operation_of_any_offer_is_found_and_names_its_offer(publisher: str, offer: str) -> None:
     try:
-        encoded = [api.segment(publisher, "publisher_id"), api.segment(offer, "offer_id")]
+        encoded = [quote_segment(publisher, "publisher_id"), quote_segment(offer, "offer_id")]
     except ValueError:
         return
     for location in (
         "/api/publishers/{}/offers/{}/operations/1".format(*encoded),
         "/api/operations/{}${}$2$production".format(*encoded),
     ):
-        assert api.normalize_location(location, HOST) == location
-        assert api.offer_of(location) == (publisher, offer)
+        assert normalize_location(location, HOST) == location
+        assert offer_in_location(location) == (publisher, offer)
 
 
 @pytest.mark.parametrize("location", ["", "/api/publishers/contoso", "https://[", "/api/operations/a$b$2"])
 def test_only_an_operations_location_names_an_offer(location: str) -> None:
     with pytest.raises(ValueError, match=r"not the path|Invalid"):
-        api.offer_of(location)
+        offer_in_location(location)
 
 
 @pytest.mark.parametrize(
-    ("url", "origin"),
+    ("url", "parts"),
     [
         (HOST, ("https", "cloudpartner.azure.com", 443)),
         ("HTTP://Localhost/x", ("http", "localhost", 80)),
         ("https://[::1]:8443", ("https", "::1", 8443)),
     ],
 )
-def test_an_origin_is_scheme_host_and_port(url: str, origin: tuple[str, str, int]) -> None:
-    assert api.origin(url) == origin
+def test_an_origin_is_scheme_host_and_port(url: str, parts: tuple[str, str, int]) -> None:
+    assert origin(url) == parts
 
 
 @pytest.mark.parametrize(
@@ -228,17 +231,17 @@ def test_an_origin_is_scheme_host_and_port(url: str, origin: tuple[str, str, int
 )
 def test_only_a_plain_http_url_has_an_origin(url: str) -> None:
     with pytest.raises(ValueError, match="not a plain"):
-        api.origin(url)
+        origin(url)
 
 
 # --- operations from the list, which names no Location ----------------------------------------------------
 
 
-def listed(**fields: object) -> api.Submission:
+def listed(**fields: object) -> Submission:
     values = dict.fromkeys(("offer_version", "publishing_version", "changed", "created", "raw"))
     texts = dict.fromkeys(("id", "offer_id", "publisher_id", "submission_type", "slot"), "")
-    status = api.OperationStatus.RUNNING
-    return api.Submission(**{**values, **texts, "status": status, **fields})  # type: ignore[arg-type]
+    status = OperationStatus.RUNNING
+    return Submission(**{**values, **texts, "status": status, **fields})  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -262,7 +265,7 @@ def listed(**fields: object) -> api.Submission:
 def test_a_listed_operation_is_looked_for_where_it_can_be(
     fields: dict[str, object], paths: list[str]
 ) -> None:
-    assert api.locations_of(listed(**fields), "contoso", "web") == [path + VERSION for path in paths]
+    assert candidate_locations(listed(**fields), "contoso", "web") == [path + VERSION for path in paths]
 
 
 WORDS = st.text(max_size=8) | st.sampled_from(["a/b", "..", "a$b", "a$b$2$preview", "é", "staging", "x?y"])
@@ -273,5 +276,5 @@ def test_whatever_the_list_says_only_usable_locations_come_of_it(
     id_: str, slot: str, number: int | None
 ) -> None:
     submission = listed(id=id_, slot=slot, publishing_version=number)
-    for location in api.locations_of(submission, "contoso", "web"):
-        assert api.normalize_location(location, HOST) == location
+    for location in candidate_locations(submission, "contoso", "web"):
+        assert normalize_location(location, HOST) == location

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_cpp import api
-from airflow_provider_cpp.waiting import Decision, Seen, Wait, decide
+from airflow_provider_cpp.core.http import Response
+from airflow_provider_cpp.core.polling import Decision, PollSpec, PollState, decide
+from airflow_provider_cpp.portal import requests as portal
 
 LOCATION = "/api/publishers/contoso/offers/web/operations/1?api-version=2017-10-31"
 
@@ -25,10 +26,10 @@ def poll(status: str, *messages: tuple[str, str], retry_after: str = "", **chang
         "messages": [{"messageHtml": text, "level": level} for level, text in messages],
     }
     body = json.dumps({"status": status, "steps": [step]}).encode()
-    answer = api.get_operation(LOCATION, "https://host.example").read(
-        api.Response(200, {"Retry-After": retry_after}, body, "https://host.example")
+    answer = portal.get_operation(LOCATION, "https://host.example").read(
+        Response(200, {"Retry-After": retry_after}, body, "https://host.example")
     )
-    wait = Wait(
+    wait = PollSpec(
         **{
             "subject": "contoso/web",
             "until": ("succeeded",),
@@ -40,7 +41,7 @@ def poll(status: str, *messages: tuple[str, str], retry_after: str = "", **chang
         }
         | changes
     )
-    return decide(wait, Seen(), answer, now=0.0, jitter=0.0)
+    return decide(wait, PollState(), answer, now=0.0, jitter=0.0)
 
 
 def test_all_errors_of_a_step_that_failed_are_told_as_errors_without_an_estimate() -> None:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_provider_cpp.masking import PIECE, mask, mask_long_words
+from airflow_provider_cpp.core.redaction import PIECE, mask, mask_long_words
 
 if TYPE_CHECKING:
     from collections.abc import Callable

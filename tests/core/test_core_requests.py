@@ -10,10 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_provider_cpp import api
+from airflow_provider_cpp.portal import requests as portal
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from airflow_provider_cpp.core.http import Request
 
 HOST = "https://cloudpartner.azure.com"
 OFFER = "/api/publishers/contoso/offers/web"
@@ -25,47 +27,47 @@ MAIL_BODY = {"metadata": {"notification-emails": "a@contoso.com,b@contoso.com"}}
 
 IDS = ("contoso", "web")
 GETS = {
-    "publishers": (api.list_publishers(), "/api/publishers?"),
-    "offers": (api.list_offers("contoso"), "/api/publishers/contoso/offers?"),
+    "publishers": (portal.list_publishers(), "/api/publishers?"),
+    "offers": (portal.list_offers("contoso"), "/api/publishers/contoso/offers?"),
     "offers of a type": (
-        api.list_offers("contoso", offer_type_id="microsoft-azure-virtualmachines"),
+        portal.list_offers("contoso", offer_type_id="microsoft-azure-virtualmachines"),
         "/api/publishers/contoso/offers?$filter=offerTypeId%20eq%20%27microsoft-azure-virtualmachines%27&",
     ),
     "a quote in a filter": (
-        api.list_offers("contoso", offer_type_id="o'b"),
+        portal.list_offers("contoso", offer_type_id="o'b"),
         "/api/publishers/contoso/offers?$filter=offerTypeId%20eq%20%27o%27%27b%27&",
     ),
-    "offer": (api.get_offer(*IDS), f"{OFFER}?"),
-    "draft": (api.get_offer(*IDS, slot="draft"), f"{OFFER}/slot/draft?"),
-    "preview": (api.get_offer(*IDS, slot="preview"), f"{OFFER}/slot/preview?"),
-    "production": (api.get_offer(*IDS, slot="production"), f"{OFFER}/slot/production?"),
-    "version": (api.get_offer(*IDS, version=1), f"{OFFER}/versions/1?"),
-    "status": (api.get_offer_status(*IDS), f"{OFFER}/status?"),
-    "operations": (api.list_operations(*IDS), f"{OFFER}/submissions/?"),
+    "offer": (portal.get_offer(*IDS), f"{OFFER}?"),
+    "draft": (portal.get_offer(*IDS, slot="draft"), f"{OFFER}/slot/draft?"),
+    "preview": (portal.get_offer(*IDS, slot="preview"), f"{OFFER}/slot/preview?"),
+    "production": (portal.get_offer(*IDS, slot="production"), f"{OFFER}/slot/production?"),
+    "version": (portal.get_offer(*IDS, version=1), f"{OFFER}/versions/1?"),
+    "status": (portal.get_offer_status(*IDS), f"{OFFER}/status?"),
+    "operations": (portal.list_operations(*IDS), f"{OFFER}/submissions/?"),
     "operations in a state": (
-        api.list_operations(*IDS, status="not started&x"),
+        portal.list_operations(*IDS, status="not started&x"),
         f"{OFFER}/submissions/?status=not+started%26x&submissionState=not+started%26x&",
     ),
-    "operation": (api.get_operation(MIGRATED, HOST), f"{MIGRATED}?"),
-    "operation, not migrated": (api.get_operation(NOT_MIGRATED, HOST), f"{NOT_MIGRATED}?"),
+    "operation": (portal.get_operation(MIGRATED, HOST), f"{MIGRATED}?"),
+    "operation, not migrated": (portal.get_operation(NOT_MIGRATED, HOST), f"{NOT_MIGRATED}?"),
 }
 
 
 @pytest.mark.parametrize(("call", "target"), GETS.values(), ids=GETS)
 def test_a_question_is_a_get_of_its_path_with_the_version_and_without_a_body(
-    call: api.Call[Any], target: str
+    call: Request[Any], target: str
 ) -> None:
     assert (call.method, call.target("2017-10-31"), call.json_body) == ("GET", target + VERSION, None)
     assert call.headers == {}
 
 
 POSTS = {
-    "publish": (api.publish(*IDS, notification_emails=MAILS), "publish", MAIL_BODY),
-    "publish, nobody told": (api.publish(*IDS), "publish", {"metadata": {"notification-emails": ""}}),
-    "go live": (api.go_live(*IDS), "golive", None),
-    "cancel": (api.cancel(*IDS, notification_emails=iter(MAILS)), "cancel", MAIL_BODY),
+    "publish": (portal.publish(*IDS, notification_emails=MAILS), "publish", MAIL_BODY),
+    "publish, nobody told": (portal.publish(*IDS), "publish", {"metadata": {"notification-emails": ""}}),
+    "go live": (portal.go_live(*IDS), "golive", None),
+    "cancel": (portal.cancel(*IDS, notification_emails=iter(MAILS)), "cancel", MAIL_BODY),
     "one address as text": (
-        api.cancel(*IDS, notification_emails="a@contoso.com"),
+        portal.cancel(*IDS, notification_emails="a@contoso.com"),
         "cancel",
         {"metadata": {"notification-emails": "a@contoso.com"}},
     ),
@@ -73,7 +75,7 @@ POSTS = {
 
 
 @pytest.mark.parametrize(("call", "verb", "body"), POSTS.values(), ids=POSTS)
-def test_an_action_is_a_post_to_the_offer(call: api.Call[Any], verb: str, body: object) -> None:
+def test_an_action_is_a_post_to_the_offer(call: Request[Any], verb: str, body: object) -> None:
     assert (call.method, call.target("2017-10-31")) == ("POST", f"{OFFER}/{verb}?{VERSION}")
     assert call.json_body == body
 
@@ -87,13 +89,13 @@ def test_an_offer_is_written_with_the_etag_that_it_is_based_on(
     if_match: str | None, headers: dict[str, str]
 ) -> None:
     whole = {"id": "web", "definition": {"plans": []}}
-    call = api.put_offer(*IDS, whole, if_match=if_match)
+    call = portal.put_offer(*IDS, whole, if_match=if_match)
     assert (call.method, call.target("2017-10-31")) == ("PUT", f"{OFFER}?{VERSION}")
     assert (call.json_body, call.headers) == (whole, headers)
 
 
 def test_a_definition_alone_is_written_as_that_of_an_offer() -> None:
-    assert api.put_offer(*IDS, {"plans": []}, if_match="*").json_body == {"definition": {"plans": []}}
+    assert portal.put_offer(*IDS, {"plans": []}, if_match="*").json_body == {"definition": {"plans": []}}
 
 
 @pytest.mark.parametrize(
@@ -105,22 +107,22 @@ def test_a_definition_alone_is_written_as_that_of_an_offer() -> None:
     ],
 )
 def test_the_version_is_the_connections_unless_the_location_names_one(location: str, target: str) -> None:
-    assert api.get_operation(location, HOST).target("2018/1") == target
+    assert portal.get_operation(location, HOST).target("2018/1") == target
 
 
 def test_ids_are_percent_encoded() -> None:
-    assert api.go_live("a b%2f", "ü&$+").path == "/api/publishers/a%20b%252f/offers/%C3%BC%26%24%2B/golive"
+    assert portal.go_live("a b%2f", "ü&$+").path == "/api/publishers/a%20b%252f/offers/%C3%BC%26%24%2B/golive"
 
 
-TAKE_IDS: dict[str, Callable[[Any, Any], api.Call[Any]]] = {
-    "list_offers": lambda publisher, offer: api.list_offers(publisher, offer_type_id=offer),
-    "get_offer": api.get_offer,
-    "put_offer": lambda publisher, offer: api.put_offer(publisher, offer, {}),
-    "publish": api.publish,
-    "go_live": api.go_live,
-    "cancel": api.cancel,
-    "get_offer_status": api.get_offer_status,
-    "list_operations": api.list_operations,
+TAKE_IDS: dict[str, Callable[[Any, Any], Request[Any]]] = {
+    "list_offers": lambda publisher, offer: portal.list_offers(publisher, offer_type_id=offer),
+    "get_offer": portal.get_offer,
+    "put_offer": lambda publisher, offer: portal.put_offer(publisher, offer, {}),
+    "publish": portal.publish,
+    "go_live": portal.go_live,
+    "cancel": portal.cancel,
+    "get_offer_status": portal.get_offer_status,
+    "list_operations": portal.list_operations,
 }
 NO_ID = [
     "",
@@ -144,7 +146,7 @@ NO_ID = [
 @pytest.mark.parametrize("bad", NO_ID, ids=repr)
 @pytest.mark.parametrize("make", TAKE_IDS.values(), ids=TAKE_IDS)
 def test_what_can_not_be_an_id_is_refused_before_anything_is_sent(
-    make: Callable[[Any, Any], api.Call[Any]], bad: object
+    make: Callable[[Any, Any], Request[Any]], bad: object
 ) -> None:
     for ids in ((bad, "web"), ("contoso", bad)):
         with pytest.raises(ValueError, match=r"_id .*(must be text|can't be used)"):
@@ -154,7 +156,7 @@ def test_what_can_not_be_an_id_is_refused_before_anything_is_sent(
 @given(st.text(st.characters()))
 def test_any_other_text_comes_back_from_its_segment_of_the_path(text: str) -> None:
     try:
-        path = api.get_offer_status("contoso", text).path
+        path = portal.get_offer_status("contoso", text).path
     except ValueError:
         return
     found = re.fullmatch(r"/api/publishers/contoso/offers/([\w.~%-]+)/status", path, re.ASCII)
@@ -165,34 +167,34 @@ def test_any_other_text_comes_back_from_its_segment_of_the_path(text: str) -> No
 @pytest.mark.parametrize("version", [0, -1, True, "2", 1.5])
 def test_a_version_is_a_whole_number_from_1(version: Any) -> None:
     with pytest.raises(ValueError, match="whole number"):
-        api.get_offer(*IDS, version=version)
+        portal.get_offer(*IDS, version=version)
 
 
 @pytest.mark.parametrize("slot", ["", "staging", "Draft", "draft/../production", 1])
 def test_a_slot_is_one_of_three(slot: Any) -> None:
     with pytest.raises(ValueError, match="'draft', 'preview' or 'production'"):
-        api.get_offer(*IDS, slot=slot)
+        portal.get_offer(*IDS, slot=slot)
 
 
 def test_a_slot_and_a_version_exclude_each_other() -> None:
     with pytest.raises(ValueError, match="not both"):
-        api.get_offer(*IDS, slot="draft", version=1)
+        portal.get_offer(*IDS, slot="draft", version=1)
 
 
 @pytest.mark.parametrize("if_match", ["", "a b", "a\r\nX-Evil: 1", "é", 5, b"*"], ids=repr)
 def test_an_etag_is_a_headers_value(if_match: Any) -> None:
     with pytest.raises(ValueError, match="if_match"):
-        api.put_offer(*IDS, {}, if_match=if_match)
+        portal.put_offer(*IDS, {}, if_match=if_match)
 
 
 @pytest.mark.parametrize("definition", [None, [], "{}", 1])
 def test_an_offers_definition_is_an_object(definition: object) -> None:
     with pytest.raises(ValueError, match="JSON object"):
-        api.put_offer(*IDS, definition)
+        portal.put_offer(*IDS, definition)
 
 
 @pytest.mark.parametrize("address", ["", "a", "a@", "@b", "a@b,c@d", "a@b c", "a@b\r\nc", "a@b@c", None])
-@pytest.mark.parametrize("call", [api.publish, api.cancel])
+@pytest.mark.parametrize("call", [portal.publish, portal.cancel])
 def test_a_notification_goes_to_addresses_only(call: Callable[..., object], address: Any) -> None:
     with pytest.raises(ValueError, match="e-mail"):
         call(*IDS, notification_emails=["a@contoso.com", address])
@@ -201,4 +203,4 @@ def test_a_notification_goes_to_addresses_only(call: Callable[..., object], addr
 @pytest.mark.parametrize("value", [float("inf"), float("nan"), {1, 2}, b"x"], ids=repr)
 def test_a_definition_that_is_no_json_is_refused_before_it_is_sent(value: object) -> None:
     with pytest.raises(ValueError, match="JSON values only"):
-        api.put_offer("contoso", "web", {"displayText": value})
+        portal.put_offer("contoso", "web", {"displayText": value})

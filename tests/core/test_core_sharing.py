@@ -5,7 +5,7 @@ import gc
 
 import pytest
 
-from airflow_provider_cpp.sharing import of_running_loop, once
+from airflow_provider_cpp.transport.single_flight import for_running_loop, single_flight
 
 
 class Question:
@@ -31,7 +31,7 @@ async def begun(*tasks: asyncio.Task[int]) -> None:
 
 async def test_all_who_want_it_meanwhile_get_the_same() -> None:
     question = Question()
-    tasks = [asyncio.create_task(once("key", question)) for _ in range(1000)]
+    tasks = [asyncio.create_task(single_flight("key", question)) for _ in range(1000)]
     await begun(*tasks)
     question.answered.set()
     assert await asyncio.gather(*tasks) == [1] * 1000
@@ -40,12 +40,12 @@ async def test_all_who_want_it_meanwhile_get_the_same() -> None:
 async def test_nothing_is_kept() -> None:
     question = Question()
     question.answered.set()
-    assert [await once("key", question) for _ in range(3)] == [1, 2, 3]
+    assert [await single_flight("key", question) for _ in range(3)] == [1, 2, 3]
 
 
 async def test_another_key_is_another_question() -> None:
     one, other = Question(), Question()
-    tasks = [asyncio.create_task(once(key, ask)) for key, ask in (("one", one), ("other", other))]
+    tasks = [asyncio.create_task(single_flight(key, ask)) for key, ask in (("one", one), ("other", other))]
     await begun(*tasks)
     assert (one.asked, other.asked) == (1, 1)
     for question in (one, other):
@@ -58,13 +58,13 @@ async def test_all_get_the_same_error() -> None:
         await asyncio.sleep(0)
         raise LookupError("nobody knows")
 
-    results = await asyncio.gather(*(once("key", ask) for _ in range(3)), return_exceptions=True)
+    results = await asyncio.gather(*(single_flight("key", ask) for _ in range(3)), return_exceptions=True)
     assert [str(result) for result in results] == ["nobody knows"] * 3
 
 
 async def test_the_others_get_it_though_the_first_was_canceled() -> None:
     question = Question()
-    first, second = (asyncio.create_task(once("key", question)) for _ in range(2))
+    first, second = (asyncio.create_task(single_flight("key", question)) for _ in range(2))
     await begun(first, second)
     first.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -83,7 +83,7 @@ async def test_an_error_that_nobody_waits_for_any_more_is_not_complained_of(
         await answered.wait()
         raise LookupError("nobody knows")
 
-    task = asyncio.create_task(once("key", ask))
+    task = asyncio.create_task(single_flight("key", ask))
     await asked.wait()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -108,7 +108,7 @@ def test_each_event_loop_asks_for_itself() -> None:
         return asyncio.get_running_loop()
 
     async def want() -> bool:
-        return await once("key", ask) is asyncio.get_running_loop()
+        return await single_flight("key", ask) is asyncio.get_running_loop()
 
     assert [asyncio.run(want()) for _ in range(2)] == [True, True]
 
@@ -117,7 +117,7 @@ def test_what_belonged_to_a_closed_loop_is_forgotten() -> None:
     by_loop: dict[asyncio.AbstractEventLoop, dict[str, int]] = {}
 
     async def keep() -> None:
-        of_running_loop(by_loop)["kept"] = 1
+        for_running_loop(by_loop)["kept"] = 1
 
     for _ in range(3):
         asyncio.run(keep())

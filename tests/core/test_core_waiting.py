@@ -13,67 +13,70 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_provider_cpp import api
-from airflow_provider_cpp.waiting import (
-    BAD_ENDS,
+from airflow_provider_cpp.core.errors import CloudPartnerError, NotFoundError
+from airflow_provider_cpp.core.http import Response
+from airflow_provider_cpp.core.polling import (
+    FAILURE_STATUSES,
     NOT_FOUND_LIMIT,
-    OPERATION_ENDS,
-    End,
-    Seen,
+    SUCCESS_STATUSES,
+    Outcome,
+    PollSpec,
+    PollState,
     Unchanged,
-    Wait,
     decide,
     explain,
     summarize,
 )
+from airflow_provider_cpp.portal import requests as portal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from airflow_provider_cpp.waiting import Decision
+    from airflow_provider_cpp.core.models import Operation
+    from airflow_provider_cpp.core.polling import Decision
 
 MINUTE, HOUR, DAY = 60, 3600, 86400
 HOST = "https://cloudpartner.azure.com"
 LOCATION = "/api/operations/contoso$web$2$preview?api-version=2017-10-31"
-CALL = api.get_operation(LOCATION, HOST)
+CALL = portal.get_operation(LOCATION, HOST)
 #: With the defaults of the sensor.
-WAIT = Wait(
+WAIT = PollSpec(
     "contoso/web",
-    OPERATION_ENDS["completed"],
-    BAD_ENDS,
+    SUCCESS_STATUSES["completed"],
+    FAILURE_STATUSES,
     started_at=1000.0,
     deadline=1000.0 + 7 * DAY,
     poke_interval=30,
     max_wait=600,
 )
-TO_PREVIEW = replace(WAIT, until=OPERATION_ENDS["preview"])
+TO_PREVIEW = replace(WAIT, until=SUCCESS_STATUSES["preview"])
 IDENTITY = {"location": LOCATION}
 SIGNOFF = {"id": "publisher-signoff", "stepName": "Publisher signoff", "status": "waitingForPublisherReview"}
 
 
-def operation(status: str = "running", *steps: dict[str, Any], **headers: str) -> api.Operation:
+def operation(status: str = "running", *steps: dict[str, Any], **headers: str) -> Operation:
     body = json.dumps({"status": status, "steps": steps}).encode()
-    return CALL.read(api.Response(200, headers, body, HOST))
+    return CALL.read(Response(200, headers, body, HOST))
 
 
-def error(status: int, **headers: str) -> api.CloudPartnerError:
-    with pytest.raises(api.CloudPartnerError) as caught:
-        CALL.read(api.Response(status, headers, b"<html>", HOST))
+def error(status: int, **headers: str) -> CloudPartnerError:
+    with pytest.raises(CloudPartnerError) as caught:
+        CALL.read(Response(status, headers, b"<html>", HOST))
     return caught.value
 
 
 def poll(
-    answer: api.Operation | Unchanged | api.CloudPartnerError,
+    answer: Operation | Unchanged | CloudPartnerError,
     *,
-    wait: Wait = WAIT,
-    seen: Seen | None = None,
+    wait: PollSpec = WAIT,
+    seen: PollState | None = None,
     age: float = 1,
 ) -> Decision:
-    return decide(wait, seen or Seen(), answer, now=wait.started_at + age, jitter=0)
+    return decide(wait, seen or PollState(), answer, now=wait.started_at + age, jitter=0)
 
 
-def polls(wait: Wait, *answers: api.Operation | api.CloudPartnerError) -> Iterator[Decision]:
-    seen = Seen()
+def polls(wait: PollSpec, *answers: Operation | CloudPartnerError) -> Iterator[Decision]:
+    seen = PollState()
     for number, answer in enumerate(answers):
         decision = poll(answer, wait=wait, seen=seen, age=number)
         seen = decision.seen
@@ -92,36 +95,36 @@ def lines(decision: Decision) -> str:
 @pytest.mark.parametrize(
     ("status", "end"),
     [
-        ("completed", End.SUCCEEDED),
-        ("succeeded", End.SUCCEEDED),
-        ("failed", End.FAILED),
-        ("canceled", End.CANCELED),
+        ("completed", Outcome.SUCCEEDED),
+        ("succeeded", Outcome.SUCCEEDED),
+        ("failed", Outcome.FAILED),
+        ("canceled", Outcome.CANCELED),
     ],
 )
-def test_an_operation_that_ended_ends_the_wait(status: str, end: End, wait: Wait, late: bool) -> None:
+def test_an_operation_that_ended_ends_the_wait(status: str, end: Outcome, wait: PollSpec, late: bool) -> None:
     assert poll(operation(status), wait=wait, age=8 * DAY if late else 1).end is end
 
 
 @pytest.mark.parametrize("status", ["running", "notStarted", "paused"])
 def test_an_operation_that_goes_on_ends_the_wait_at_its_deadline_only(status: str) -> None:
     assert poll(operation(status), age=7 * DAY - 0.1).end is None
-    assert poll(operation(status), age=7 * DAY).end is End.TIMEOUT
+    assert poll(operation(status), age=7 * DAY).end is Outcome.TIMEOUT
 
 
 @pytest.mark.parametrize("answer", [operation("running", SIGNOFF), operation("waitingForPublisherReview")])
-def test_a_signoff_that_is_awaited_ends_a_wait_for_the_preview_only(answer: api.Operation) -> None:
-    assert poll(answer, wait=TO_PREVIEW).end is End.SUCCEEDED
+def test_a_signoff_that_is_awaited_ends_a_wait_for_the_preview_only(answer: Operation) -> None:
+    assert poll(answer, wait=TO_PREVIEW).end is Outcome.SUCCEEDED
     assert poll(answer, wait=WAIT).end is None
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 409, 412, 422])
 def test_an_error_of_the_callers_ends_the_wait_at_once(status: int) -> None:
-    assert poll(error(status)).end is End.ERROR
+    assert poll(error(status)).end is Outcome.ERROR
 
 
 PASSING = {
-    "lost": api.CloudPartnerError("lost"),
-    "refused": api.CloudPartnerError("refused", unsent=True),
+    "lost": CloudPartnerError("lost"),
+    "refused": CloudPartnerError("refused", unsent=True),
     "no JSON": error(200),
     "redirect": error(302),
     **{str(status): error(status) for status in (404, 408, 429, 500, 502, 503, 504)},
@@ -129,9 +132,9 @@ PASSING = {
 
 
 @pytest.mark.parametrize("problem", PASSING.values(), ids=PASSING)
-def test_a_fault_that_may_pass_ends_the_wait_at_its_deadline_only(problem: api.CloudPartnerError) -> None:
+def test_a_fault_that_may_pass_ends_the_wait_at_its_deadline_only(problem: CloudPartnerError) -> None:
     in_time, late = poll(problem), poll(problem, age=7 * DAY)
-    assert (in_time.end, late.end) == (None, End.TIMEOUT)
+    assert (in_time.end, late.end) == (None, Outcome.TIMEOUT)
     for decision, words in ((in_time, "next poll in"), (late, str(problem))):
         assert [level for level, _ in decision.log] == [logging.WARNING]
         assert words in lines(decision)
@@ -141,12 +144,12 @@ def test_not_found_is_waited_out_with_growing_rests_until_it_lasts() -> None:
     *passing, last = polls(WAIT, *[error(404)] * NOT_FOUND_LIMIT)
     assert [decision.end for decision in passing] == [None] * (NOT_FOUND_LIMIT - 1)
     assert [decision.seconds for decision in passing[:3]] == [30, 60, 120]
-    assert last.end is End.ERROR
+    assert last.end is Outcome.ERROR
 
 
 @pytest.mark.parametrize("other", [operation(), error(500)], ids=["answer", "fault"])
-def test_not_found_now_and_then_does_not_add_up(other: api.Operation | api.CloudPartnerError) -> None:
-    answers: list[api.Operation | api.CloudPartnerError] = [*[error(404)] * (NOT_FOUND_LIMIT - 1), other]
+def test_not_found_now_and_then_does_not_add_up(other: Operation | CloudPartnerError) -> None:
+    answers: list[Operation | CloudPartnerError] = [*[error(404)] * (NOT_FOUND_LIMIT - 1), other]
     assert all(decision.end is None for decision in polls(WAIT, *answers * 3))
 
 
@@ -161,7 +164,7 @@ def test_the_rest_grows_with_the_age_of_the_wait_whatever_a_restart_forgot(
     age: float, seconds: float
 ) -> None:
     assert poll(operation(), age=age).seconds == pytest.approx(seconds)
-    known = Seen(steps=(("s", "inProgress", 1),), told=frozenset({"x"}))
+    known = PollState(steps=(("s", "inProgress", 1),), told=frozenset({"x"}))
     assert poll(operation(), seen=known, age=age).seconds == poll(operation(), age=age).seconds
 
 
@@ -170,7 +173,7 @@ def test_without_backoff_the_rest_stays_the_same() -> None:
 
 
 def test_faults_in_a_row_double_the_rest_up_to_the_longest_and_an_answer_ends_that() -> None:
-    answers: list[api.Operation | api.CloudPartnerError] = [*[error(500)] * 7, operation(), error(500)]
+    answers: list[Operation | CloudPartnerError] = [*[error(500)] * 7, operation(), error(500)]
     rests = [round(decision.seconds) for decision in polls(WAIT, *answers)]
     assert rests == [60, 120, 240, 480, 600, 600, 600, 30, 60]
 
@@ -195,7 +198,7 @@ def test_the_last_rest_ends_at_the_deadline() -> None:
 
 def test_jitter_takes_up_to_15_percent_off() -> None:
     assert [
-        decide(WAIT, Seen(), operation(), now=1000, jitter=j).seconds for j in (0, 0.5, 1)
+        decide(WAIT, PollState(), operation(), now=1000, jitter=j).seconds for j in (0, 0.5, 1)
     ] == pytest.approx([30, 27.75, 25.5])
 
 
@@ -209,11 +212,11 @@ operations = st.builds(
     st.integers(0, 100_000),
 )
 faults = st.builds(
-    lambda status, asked: api.CloudPartnerError("fault", status=status, retry_after=asked),
+    lambda status, asked: CloudPartnerError("fault", status=status, retry_after=asked),
     st.sampled_from([None, 200, 408, 429, 500, 503]),
     st.none() | st.floats(0, 1e9),
 )
-unfinished = operations | faults | st.just(api.NotFoundError("gone", status=404))
+unfinished = operations | faults | st.just(NotFoundError("gone", status=404))
 seconds = st.floats(0.1, 10_000)
 
 
@@ -226,24 +229,31 @@ seconds = st.floats(0.1, 10_000)
     jitter=st.floats(0, 1),
 )
 def test_any_rest_is_within_its_bounds_and_only_a_lasting_fault_or_the_deadline_ends_the_wait(
-    answers: list[api.Operation | api.CloudPartnerError],
+    answers: list[Operation | CloudPartnerError],
     poke_interval: float,
     max_wait: float,
     timeout: float,
     backoff: bool,
     jitter: float,
 ) -> None:
-    wait = Wait(
-        "contoso/web", ("succeeded",), BAD_ENDS, 1000.0, 1000.0 + timeout, poke_interval, max_wait, backoff
+    wait = PollSpec(
+        "contoso/web",
+        ("succeeded",),
+        FAILURE_STATUSES,
+        1000.0,
+        1000.0 + timeout,
+        poke_interval,
+        max_wait,
+        backoff,
     )
-    now, seen, missing = wait.started_at, Seen(), 0
+    now, seen, missing = wait.started_at, PollState(), 0
     for answer in answers:
         decision = decide(wait, seen, answer, now=now, jitter=jitter)
-        missing = missing + 1 if isinstance(answer, api.NotFoundError) else 0
+        missing = missing + 1 if isinstance(answer, NotFoundError) else 0
         if missing == NOT_FOUND_LIMIT:
-            assert decision.end is End.ERROR
+            assert decision.end is Outcome.ERROR
             return
-        assert decision.end is (End.TIMEOUT if now >= wait.deadline else None)
+        assert decision.end is (Outcome.TIMEOUT if now >= wait.deadline else None)
         if decision.end:
             return
         asked = min(answer.retry_after or 0, HOUR)
@@ -255,13 +265,13 @@ def test_any_rest_is_within_its_bounds_and_only_a_lasting_fault_or_the_deadline_
 
 def watch(ends_after: float, draw: Callable[[], float]) -> tuple[int, float]:
     """Wait for an operation; return the number of polls and how late its end was seen."""
-    age, seen, number = 0.0, Seen(), 0
+    age, seen, number = 0.0, PollState(), 0
     while True:
         number += 1
         answer = FINISHED if age >= ends_after else RUNNING
         decision = decide(WAIT, seen, answer, now=WAIT.started_at + age, jitter=draw())
         if decision.end:
-            assert decision.end is End.SUCCEEDED
+            assert decision.end is Outcome.SUCCEEDED
             return number, age - ends_after
         age, seen = age + decision.seconds, decision.seen
 
@@ -360,20 +370,20 @@ def test_a_change_of_the_operations_own_status_is_news_too() -> None:
     ],
     ids=["unknown status", "signoff awaited"],
 )
-def test_what_somebody_should_know_is_said_once_as_a_warning(answer: api.Operation, words: str) -> None:
+def test_what_somebody_should_know_is_said_once_as_a_warning(answer: Operation, words: str) -> None:
     first, *rest = polls(WAIT, answer, answer, answer)
     assert [words in line for level, line in first.log if level == logging.WARNING] == [True]
     assert [decision.log for decision in rest] == [(), ()]
 
 
 @pytest.mark.parametrize("wait", [TO_PREVIEW, WAIT], ids=["preview", "completed"])
-def test_nobody_is_called_to_go_live_when_the_wait_is_over(wait: Wait) -> None:
+def test_nobody_is_called_to_go_live_when_the_wait_is_over(wait: PollSpec) -> None:
     answer = operation("running" if wait is TO_PREVIEW else "completed", SIGNOFF)
     assert "go live" not in lines(poll(answer, wait=wait))
 
 
 @pytest.mark.parametrize("problem", [error(500), error(404)], ids=["fault", "not found"])
-def test_it_is_told_when_the_service_answers_again(problem: api.CloudPartnerError) -> None:
+def test_it_is_told_when_the_service_answers_again(problem: CloudPartnerError) -> None:
     *_, after, later = polls(WAIT, operation(), problem, operation(), operation())
     assert "the service answers again, operation running." in lines(after)
     assert later.log == ()
@@ -442,11 +452,11 @@ def test_a_bad_end_is_explained_with_its_step_its_messages_and_a_cure() -> None:
     failed = operation(
         "failed", step("failed", messages=[{"messageHtml": "No <i>SAS</i>", "level": "error"}])
     )
-    assert explain(WAIT, IDENTITY, End.FAILED, failed) == (
+    assert explain(WAIT, IDENTITY, Outcome.FAILED, failed) == (
         "The operation on contoso/web failed in step Certification: No SAS. "
         f"Correct what the messages name, publish again, and go live. ({LOCATION})"
     )
-    assert explain(WAIT, IDENTITY, End.CANCELED, operation("canceled")) == (
+    assert explain(WAIT, IDENTITY, Outcome.CANCELED, operation("canceled")) == (
         "The operation on contoso/web canceled: without a message. "
         f"It was canceled at the service; start it again if it is still wanted. ({LOCATION})"
     )
@@ -460,10 +470,8 @@ def test_a_bad_end_is_explained_with_its_step_its_messages_and_a_cure() -> None:
         (None, "never seen."),
     ],
 )
-def test_a_wait_given_up_says_how_long_it_was_and_what_was_seen(
-    answer: api.Operation | None, state: str
-) -> None:
-    text = explain(WAIT, IDENTITY, End.TIMEOUT, answer)
+def test_a_wait_given_up_says_how_long_it_was_and_what_was_seen(answer: Operation | None, state: str) -> None:
+    text = explain(WAIT, IDENTITY, Outcome.TIMEOUT, answer)
     assert text.startswith(
         "Gave up waiting for contoso/web after 7 days, 0:00:00: "
         f"operation {LOCATION} did not become succeeded. It was {state}"
@@ -485,4 +493,4 @@ def test_an_unchanged_answer_is_like_the_same_one_read_again(age: float, retry_a
 
 def test_an_unchanged_answer_ends_the_wait_at_its_deadline() -> None:
     assert poll(Unchanged(), age=7 * DAY - 1).end is None
-    assert poll(Unchanged(), age=7 * DAY).end is End.TIMEOUT
+    assert poll(Unchanged(), age=7 * DAY).end is Outcome.TIMEOUT

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from harness import STRANGER, TIME_SCALE, Connect, Log, Principal, TaskInstance, offers
 
-from airflow_provider_cpp import asking, starting
 from airflow_provider_cpp.hooks.cloud_partner import CloudPartnerHook
+from airflow_provider_cpp.release import lookup, submission
 from dev.emulator_process import Emulator, running_emulator
 from dev.local_airflow import AIRFLOW
 
@@ -111,7 +111,7 @@ def log(caplog: pytest.LogCaptureFixture) -> Iterator[Log]:
 @pytest.fixture(autouse=True)
 def quick_looks(monkeypatch: pytest.MonkeyPatch) -> None:
     """What the operator waits for the service to show takes hundredths of a second instead of seconds."""
-    for module, name in ((asking, "SHORT_LOOKS"), (asking, "LONG_LOOKS"), (starting, "CANCELING_LOOKS")):
+    for module, name in ((lookup, "SHORT_DELAYS"), (lookup, "LONG_DELAYS"), (submission, "CANCELING_DELAYS")):
         quick = tuple(0.05 if seconds else 0.0 for seconds in getattr(module, name))
         monkeypatch.setattr(module, name, quick)
-    monkeypatch.setattr(asking, "LONGEST_PAUSE", 0.05)
+    monkeypatch.setattr(lookup, "LONGEST_PAUSE", 0.05)

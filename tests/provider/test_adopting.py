@@ -88,7 +88,7 @@ def test_one_whose_cancel_does_not_end_is_a_conflict(
     canceling = CloudPartnerHook().get_operation(location).raw | {"cancellationRequestState": "canceling"}
     path = re.escape(location.partition("?")[0])
     emulator.inject(path=path, count=1000, replace={"body": json.dumps(canceling)})
-    monkeypatch.setattr("airflow_provider_cpp.starting.CANCELING_LOOKS", (0.01,) * 3)
+    monkeypatch.setattr("airflow_provider_cpp.release.submission.CANCELING_DELAYS", (0.01,) * 3)
     with pytest.raises(ConflictError, match="goLive runs on it"):
         go_live(offer).execute(context)
     assert outcomes(emulator) == [202]

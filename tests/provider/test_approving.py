@@ -11,21 +11,23 @@ from airflow.providers.common.compat.sdk import AirflowSkipException
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_provider_cpp import api
+from airflow_provider_cpp.core.http import Response
 from airflow_provider_cpp.exceptions import CloudPartnerError
+from airflow_provider_cpp.portal import requests as portal
 
 if TYPE_CHECKING:
+    from airflow_provider_cpp.core.models import Offer
     from dev.emulator_process import Emulator
 
-approving = pytest.importorskip("airflow_provider_cpp.approving", exc_type=RuntimeError)
+approving = pytest.importorskip("airflow_provider_cpp.release.approval", exc_type=RuntimeError)
 LONGEST_LINE, MOST_LINES = approving.LONGEST_LINE, approving.MOST_LINES
 
-CALL = api.get_offer("contoso", "web")
+CALL = portal.get_offer("contoso", "web")
 
 
-def offer(version: int, definition: Any) -> api.Offer:
+def offer(version: int, definition: Any) -> Offer:
     body = json.dumps({"id": "web", "version": version, "definition": definition}).encode()
-    return CALL.read(api.Response(200, {}, body))
+    return CALL.read(Response(200, {}, body))
 
 
 def shown(before: Any, after: Any) -> str:

@@ -29,7 +29,7 @@ BUSY = {"status": 503, "headers": {"Retry-After": "1"}}
 
 @pytest.fixture(autouse=True)
 def _quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(cloud_partner._BRIEFLY, "wait", tenacity.wait_fixed(0.05))
+    monkeypatch.setitem(cloud_partner._SHORT_RETRY, "wait", tenacity.wait_fixed(0.05))
 
 
 def cancel(twin: str, location: str) -> None:

@@ -19,11 +19,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from harness import TIME_SCALE, Connect, Log, finish, operations, state_of
 
-from airflow_provider_cpp import asking, starting
-from airflow_provider_cpp.hooks import cloud_partner
 from airflow_provider_cpp.hooks.cloud_partner import CloudPartnerHook
 from airflow_provider_cpp.operators.cloud_partner import CancelOperator, GoLiveOperator, PublishOperator
+from airflow_provider_cpp.release import lookup, submission
 from airflow_provider_cpp.sensors.cloud_partner import OperationSensor
+from airflow_provider_cpp.transport import credentials
 from dev.emulator_process import Emulator, running_emulator
 
 if TYPE_CHECKING:
@@ -278,11 +278,11 @@ def cases() -> Iterator[Any]:
 @pytest.fixture(autouse=True)
 def quicker_looks(quick_looks: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is tried again is so after a hundredth of a second; azure-identity's own tries take seconds."""
-    for module, name in ((asking, "SHORT_LOOKS"), (asking, "LONG_LOOKS"), (starting, "CANCELING_LOOKS")):
+    for module, name in ((lookup, "SHORT_DELAYS"), (lookup, "LONG_DELAYS"), (submission, "CANCELING_DELAYS")):
         quick = tuple(0.02 if seconds else 0.0 for seconds in getattr(module, name))
         monkeypatch.setattr(module, name, quick)
-    monkeypatch.setattr(asking, "LONGEST_PAUSE", 0.01)
-    monkeypatch.setattr(cloud_partner, "_IDENTITY_RETRIES", 0)
+    monkeypatch.setattr(lookup, "LONGEST_PAUSE", 0.01)
+    monkeypatch.setattr(credentials, "_IDENTITY_RETRIES", 0)
 
 
 @pytest.fixture(scope="module")

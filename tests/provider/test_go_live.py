@@ -378,7 +378,7 @@ def test_a_worker_that_is_killed_after_its_request_leaves_what_the_next_adopts(
         raise KilledError
 
     with monkeypatch.context() as until_killed:
-        until_killed.setattr("airflow_provider_cpp.asking.OfferOperations.look", killed)
+        until_killed.setattr("airflow_provider_cpp.release.lookup.OfferOperations.look", killed)
         with pytest.raises(KilledError):
             go_live().execute(context)
     assert go_live().execute(context) == operations(emulator, "slow")[0]["location"]

@@ -24,8 +24,8 @@ from airflow_provider_cpp.exceptions import (
     PreconditionFailedError,
     ValidationError,
 )
-from airflow_provider_cpp.hooks import cloud_partner
 from airflow_provider_cpp.hooks.cloud_partner import CloudPartnerHook
+from airflow_provider_cpp.transport import aio
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -516,7 +516,7 @@ def test_no_secret_is_in_what_a_hook_shows_of_itself(
 
 
 def shared_things() -> list[Any]:
-    return [shared for in_loop in cloud_partner._shared_by_loop.values() for shared in in_loop.values()]
+    return [shared for in_loop in aio._sessions_by_loop.values() for shared in in_loop.values()]
 
 
 async def test_hooks_of_a_connection_share_one_token_and_one_session(emulator: Emulator) -> None:

@@ -14,12 +14,12 @@ from airflow.providers.common.compat.sdk import AirflowException
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from airflow_provider_cpp import api
 from airflow_provider_cpp.emulator.faults import FaultError, Faults
 from airflow_provider_cpp.emulator.seed import BUILT_IN, SeedError, parse
 from airflow_provider_cpp.exceptions import CloudPartnerError
 from airflow_provider_cpp.hooks.cloud_partner import Settings
 from airflow_provider_cpp.operators.cloud_partner import GoLiveOperator, PublishOperator, UpdateOfferOperator
+from airflow_provider_cpp.portal import requests as portal
 from airflow_provider_cpp.sensors.cloud_partner import OfferStatusSensor, OperationSensor
 from airflow_provider_cpp.triggers.cloud_partner import read_event
 
@@ -95,8 +95,8 @@ def test_a_change_of_an_offer_brings_an_offer_or_is_refused(change: Any, definit
 @given(values)
 def test_addresses_and_definitions_are_sent_as_json_or_refused(value: Any) -> None:
     for make in (
-        lambda: api.publish("p", "o", notification_emails=value),
-        lambda: api.put_offer("p", "o", value),
+        lambda: portal.publish("p", "o", notification_emails=value),
+        lambda: portal.put_offer("p", "o", value),
     ):
         try:
             call = make()

@@ -35,7 +35,7 @@ def test_a_dag_file_does_not_import_what_only_a_run_needs() -> None:
     assert not of_package(more, "airflow_provider_cpp.hooks")
 
 
-@pytest.mark.parametrize("module", ["api", "waiting"])
+@pytest.mark.parametrize("module", ["core.polling", "core.models", "portal.requests", "portal.responses"])
 def test_the_core_knows_neither_airflow_nor_a_way_to_send(module: str) -> None:
     (modules,) = imported(f"import airflow_provider_cpp.{module}")
     for package in ("airflow", *HEAVY):

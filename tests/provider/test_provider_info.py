@@ -15,9 +15,9 @@ import pytest
 from airflow.providers.common.compat.sdk import Connection
 from airflow.providers_manager import ProvidersManager
 
-from airflow_provider_cpp import links
 from airflow_provider_cpp.get_provider_info import CONNECTION_FIELDS, FIELD_BEHAVIOUR, get_provider_info
 from airflow_provider_cpp.hooks.cloud_partner import CloudPartnerHook, Settings
+from airflow_provider_cpp.links import cloud_partner as links
 
 ROOT = Path(__file__).parents[2]
 INFO = get_provider_info()

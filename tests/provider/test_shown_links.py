@@ -10,9 +10,9 @@ from airflow.providers.common.compat import sdk
 from airflow.providers.common.compat.sdk import AirflowSkipException, TaskDeferred
 from harness import deferral, resume
 
-from airflow_provider_cpp import links
 from airflow_provider_cpp.exceptions import CloudPartnerError
 from airflow_provider_cpp.hooks.cloud_partner import CloudPartnerHook
+from airflow_provider_cpp.links import cloud_partner as links
 from airflow_provider_cpp.operators.cloud_partner import (
     CancelOperator,
     GetOfferOperator,

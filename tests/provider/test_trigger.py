@@ -21,6 +21,7 @@ from airflow_provider_cpp.hooks import cloud_partner
 from airflow_provider_cpp.hooks.cloud_partner import CloudPartnerHook
 from airflow_provider_cpp.operators.cloud_partner import GoLiveOperator
 from airflow_provider_cpp.sensors.cloud_partner import OperationSensor
+from airflow_provider_cpp.transport import aio
 from airflow_provider_cpp.triggers.cloud_partner import OperationTrigger
 
 if TYPE_CHECKING:
@@ -97,7 +98,7 @@ async def test_fifty_triggers_share_one_token_and_one_session(emulator: Emulator
     events = await asyncio.gather(*(event(stored(trigger(location))) for _ in range(50)))
     assert {one["end"] for one in events} == {"succeeded"}
     assert len(emulator.requests(path=TOKEN)) == tokens + 1
-    assert not any(cloud_partner._shared_by_loop.values())
+    assert not any(aio._sessions_by_loop.values())
 
 
 async def test_waits_that_begin_together_ask_airflow_for_the_connection_once(
@@ -164,7 +165,7 @@ def test_an_event_loop_that_ended_amid_the_waits_leaves_nothing_behind(emulator:
     loop.close()
     found = asyncio.run(asyncio.wait_for(event(trigger(location, seconds=0.1)), 30))
     assert found["end"] == "timeout"
-    assert not any(cloud_partner._shared_by_loop.values())
+    assert not any(aio._sessions_by_loop.values())
     del wait
 
 
@@ -187,7 +188,7 @@ async def test_an_empty_answer_is_a_fault_like_any_other(emulator: Emulator, log
 async def test_a_service_that_hangs_keeps_no_wait_beyond_its_deadline(
     emulator: Emulator, connect: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cloud_partner, "_POLLS", 2)
+    monkeypatch.setattr(aio, "_POLLS", 2)
     connect(emulator, extra={"timeout": 1})
     location = location_of(emulator, "going-live")
     emulator.inject(method="GET", path="/operations/", count=None, delay=5)
@@ -199,7 +200,7 @@ async def test_a_service_that_hangs_keeps_no_wait_beyond_its_deadline(
 
 
 async def test_a_cancel_does_not_wait_for_polls(emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cloud_partner, "_POLLS", 1)
+    monkeypatch.setattr(aio, "_POLLS", 1)
     location = location_of(emulator, "going-live")
     emulator.inject(method="GET", path="/operations/", count=1, hold=20)
     waits = [asyncio.create_task(event(trigger(location))) for _ in range(3)]
@@ -228,7 +229,7 @@ async def test_a_triggerer_that_stops_leaves_the_operation_alone(emulator: Emula
         await running
     assert emulator.requests(method="POST", path="/cancel$") == []
     assert state_of(emulator, "going-live") == "running"
-    assert not any(cloud_partner._shared_by_loop.values())
+    assert not any(aio._sessions_by_loop.values())
 
 
 async def test_a_kill_cancels_the_operation_if_asked_for(emulator: Emulator) -> None:

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import jwt
 import pytest
 
-from airflow_provider_cpp import asking, starting
-from airflow_provider_cpp.hooks import cloud_partner
+from airflow_provider_cpp.release import lookup, submission
+from airflow_provider_cpp.transport import credentials
 from dev.emulator_process import Emulator, running_emulator
 from tests.provider.harness import STRANGER, TIME_SCALE, Connect, Principal, TaskInstance, offers
 from tests.security.listening import Ground, Listener, Names, make_ground
@@ -113,16 +113,16 @@ def context() -> dict[str, Any]:
 
 @pytest.fixture(autouse=True)
 def quick_looks(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module, name in ((asking, "SHORT_LOOKS"), (asking, "LONG_LOOKS"), (starting, "CANCELING_LOOKS")):
+    for module, name in ((lookup, "SHORT_DELAYS"), (lookup, "LONG_DELAYS"), (submission, "CANCELING_DELAYS")):
         quick = tuple(0.05 if seconds else 0.0 for seconds in getattr(module, name))
         monkeypatch.setattr(module, name, quick)
-    monkeypatch.setattr(asking, "LONGEST_PAUSE", 0.05)
+    monkeypatch.setattr(lookup, "LONGEST_PAUSE", 0.05)
 
 
 @pytest.fixture
 def recorded(principal: Principal, monkeypatch: pytest.MonkeyPatch) -> Iterator[Recording]:
     """Every logger at DEBUG, and all that is said."""
-    monkeypatch.setattr(cloud_partner, "_IDENTITY_RETRIES", 0)
+    monkeypatch.setattr(credentials, "_IDENTITY_RETRIES", 0)
     with recording() as kept:
         kept.secrets.add("client secret", principal.secret)
         kept.secrets.add("identity header", principal.identity_header)

@@ -12,7 +12,7 @@ from unittest.mock import patch
 import aiohttp
 import requests
 
-from airflow_provider_cpp import api
+from airflow_provider_cpp.core.errors import CloudPartnerError
 from airflow_provider_cpp.triggers import cloud_partner as triggers
 from tests.security.searching import Secrets
 
@@ -96,7 +96,7 @@ def recording() -> Iterator[Recording]:
             (logging.Logger, "handle", _keeping(kept, logging.Logger.isEnabledFor, logging.Logger.handle)),
             (requests.adapters.HTTPAdapter, "send", _learning(kept, requests.adapters.HTTPAdapter.send)),
             (aiohttp.ClientSession, "_request", _alearning(kept, aiohttp.ClientSession._request)),
-            (api.CloudPartnerError, "__init__", _collecting(kept, api.CloudPartnerError.__init__)),
+            (CloudPartnerError, "__init__", _collecting(kept, CloudPartnerError.__init__)),
             *(
                 (kind, "serialize", _noting(kept, kind.serialize))
                 for kind in (triggers.OperationTrigger, triggers.OfferStatusTrigger)

@@ -17,9 +17,10 @@ from hypothesis import strategies as st
 from urllib3.util import parse_url
 from yarl import URL
 
-from airflow_provider_cpp import api
 from airflow_provider_cpp.exceptions import CloudPartnerError
 from airflow_provider_cpp.hooks.cloud_partner import CloudPartnerHook, Settings
+from airflow_provider_cpp.portal import requests as portal
+from airflow_provider_cpp.portal.locations import API_VERSION, normalize_location
 from tests.security.listening import as_http
 
 if TYPE_CHECKING:
@@ -317,7 +318,7 @@ def test_a_location_that_is_taken_leads_to_the_connections_host_whoever_reads_it
     location: str, base: str
 ) -> None:
     try:
-        path = api.normalize_location(location, base)
+        path = normalize_location(location, base)
     except ValueError:
         return
     assert path.startswith("/")
@@ -325,7 +326,7 @@ def test_a_location_that_is_taken_leads_to_the_connections_host_whoever_reads_it
     assert "#" not in path
     assert path.isascii()
     assert path.isprintable()
-    url = base + api.get_operation(path, base).target(api.API_VERSION)
+    url = base + portal.get_operation(path, base).target(API_VERSION)
     assert same_place(url, base)
     # Nobody's normalizing leads out of it.
     assert unquote(parse_url(url).path or "") == unquote(urlsplit(path).path)
@@ -487,10 +488,10 @@ odd_ids = st.text(st.characters(), min_size=1, max_size=30) | st.lists(
 @given(odd_ids)
 def test_an_id_is_refused_or_one_segment_whoever_reads_it(odd: str) -> None:
     try:
-        call = api.get_offer_status(odd, odd)
+        call = portal.get_offer_status(odd, odd)
     except ValueError:
         return
-    url = HOST + call.target(api.API_VERSION)
+    url = HOST + call.target(API_VERSION)
     assert same_place(url, HOST)
     for path in (urlsplit(url).path, parse_url(url).path or "", URL(url, encoded=True).raw_path):
         assert [*map(unquote, path.split("/"))] == ["", "api", "publishers", odd, "offers", odd, "status"]

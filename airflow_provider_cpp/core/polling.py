@@ -13,17 +13,9 @@ from datetime import timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Literal
 
-from airflow_provider_cpp.api import (
-    CloudPartnerError,
-    NotFoundError,
-    OfferState,
-    OfferStatus,
-    Operation,
-    OperationStatus,
-    Step,
-    fold,
-    plain_text,
-)
+from airflow_provider_cpp.core.errors import CloudPartnerError, NotFoundError
+from airflow_provider_cpp.core.models import OfferState, OfferStatus, Operation, OperationStatus, Step
+from airflow_provider_cpp.core.text import html_to_text, normalize_status
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -34,11 +26,11 @@ Progress = Operation | OfferStatus
 
 #: The states in which a wait for an operation ends well, and in which it ends badly.
 SIGNOFF = OfferState.WAITING_FOR_PUBLISHER_REVIEW.value
-OPERATION_ENDS: dict[Until, tuple[str, ...]] = {
+SUCCESS_STATUSES: dict[Until, tuple[str, ...]] = {
     "completed": (OperationStatus.SUCCEEDED.value,),
     "preview": (OperationStatus.SUCCEEDED.value, SIGNOFF),
 }
-BAD_ENDS = (OperationStatus.FAILED.value, OperationStatus.CANCELED.value)
+FAILURE_STATUSES = (OperationStatus.FAILED.value, OperationStatus.CANCELED.value)
 
 #: The service answers 404 for minutes after it accepted an operation. The seventh in a row is believed: with
 #: the default `poke_interval` and the time between them doubled each time, after 25 minutes.
@@ -59,7 +51,7 @@ TELLING_PROGRESS = 10
 MESSAGE_LIMIT = 20
 
 
-class End(StrEnum):
+class Outcome(StrEnum):
     """How a wait ended."""
 
     SUCCEEDED = "succeeded"
@@ -71,7 +63,7 @@ class End(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Wait:
+class PollSpec:
     """What is waited for, and how patiently. Times are seconds, points in time seconds since the epoch.
 
     :param subject: what to call it in logs, e.g. `contoso/web`
@@ -95,7 +87,7 @@ class Wait:
     exponential_backoff: bool = True
 
     @classmethod
-    def from_json(cls, raw: Mapping[str, Any]) -> Wait:
+    def from_json(cls, raw: Mapping[str, Any]) -> PollSpec:
         """Return it from what `dataclasses.asdict` returned."""
         return cls(**{**raw, "until": tuple(raw["until"]), "fail_on": tuple(raw["fail_on"])})
 
@@ -112,7 +104,7 @@ class Wait:
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class PollState:
     """What earlier polls brought: to log only news, and to tell lasting faults from passing ones."""
 
     steps: tuple[tuple[str, str, int], ...] = ()
@@ -130,7 +122,7 @@ class Seen:
         }
 
     @classmethod
-    def from_json(cls, raw: Mapping[str, Any]) -> Seen:
+    def from_json(cls, raw: Mapping[str, Any]) -> PollState:
         """Return it from what `to_json` returned."""
         steps = tuple((key, status, percentage) for key, status, percentage in raw["steps"])
         return cls(steps, frozenset(raw["told"]), raw["faults"], raw["not_found"])
@@ -156,14 +148,19 @@ class Decision:
     :param log: lines to log, each with its level
     """
 
-    seen: Seen
-    end: End | None = None
+    seen: PollState
+    end: Outcome | None = None
     seconds: float = 0.0
     log: tuple[tuple[int, str], ...] = field(default=())
 
 
 def decide(
-    wait: Wait, seen: Seen, answer: Progress | Unchanged | CloudPartnerError, *, now: float, jitter: float
+    wait: PollSpec,
+    seen: PollState,
+    answer: Progress | Unchanged | CloudPartnerError,
+    *,
+    now: float,
+    jitter: float,
 ) -> Decision:
     """Decide what follows from a poll.
 
@@ -180,7 +177,7 @@ def decide(
         if end := _end(wait, answer):
             return Decision(seen, end, log=log)
     if now >= wait.deadline:
-        return Decision(seen, End.TIMEOUT, log=log)
+        return Decision(seen, Outcome.TIMEOUT, log=log)
     return Decision(seen, seconds=seconds, log=log)
 
 
@@ -190,16 +187,18 @@ def state_of(answer: Progress) -> str:
     return SIGNOFF if answer.status.value in under_way and answer.awaiting_publisher else answer.status.value
 
 
-def _end(wait: Wait, answer: Progress) -> End | None:
+def _end(wait: PollSpec, answer: Progress) -> Outcome | None:
     state = state_of(answer)
     if state in wait.until:
-        return End.SUCCEEDED
+        return Outcome.SUCCEEDED
     if state in wait.fail_on:
-        return End.CANCELED if answer.status.value == OperationStatus.CANCELED.value else End.FAILED
+        return Outcome.CANCELED if answer.status.value == OperationStatus.CANCELED.value else Outcome.FAILED
     return None
 
 
-def _after_error(wait: Wait, seen: Seen, error: CloudPartnerError, now: float, jitter: float) -> Decision:
+def _after_error(
+    wait: PollSpec, seen: PollState, error: CloudPartnerError, now: float, jitter: float
+) -> Decision:
     if isinstance(error, NotFoundError):
         seen = replace(seen, not_found=seen.not_found + 1)
         lasting = seen.not_found >= NOT_FOUND_LIMIT
@@ -211,9 +210,9 @@ def _after_error(wait: Wait, seen: Seen, error: CloudPartnerError, now: float, j
         what = "no usable answer"
         seconds = wait.interval(now, faults=seen.faults, jitter=jitter)
     if lasting:
-        return Decision(seen, End.ERROR)
+        return Decision(seen, Outcome.ERROR)
     if now >= wait.deadline:
-        return Decision(seen, End.TIMEOUT, log=((logging.WARNING, f"{wait.subject}: {what}. {error}"),))
+        return Decision(seen, Outcome.TIMEOUT, log=((logging.WARNING, f"{wait.subject}: {what}. {error}"),))
     seconds = _until_next(wait, now, error.retry_after, seconds)
     line = f"{wait.subject}: {what}; the wait goes on, next poll in {_number(seconds)} s. {error}"
     return Decision(seen, seconds=seconds, log=((logging.WARNING, line),))
@@ -223,15 +222,15 @@ def _number(seconds: float) -> str:
     return f"{seconds:.3g}" if seconds < 100 else f"{seconds:.0f}"
 
 
-def _until_next(wait: Wait, now: float, retry_after: float | None, seconds: float) -> float:
+def _until_next(wait: PollSpec, now: float, retry_after: float | None, seconds: float) -> float:
     """Obey the service's Retry-After first, but ask once more when the deadline comes."""
     asked = min(retry_after or 0.0, LONGEST_RETRY_AFTER)
     return max(0.0, min(max(asked, seconds), wait.deadline - now))
 
 
 def _news(
-    wait: Wait, seen: Seen, answer: Progress, seconds: float
-) -> tuple[Seen, tuple[tuple[int, str], ...]]:
+    wait: PollSpec, seen: PollState, answer: Progress, seconds: float
+) -> tuple[PollState, tuple[tuple[int, str], ...]]:
     """Return what is known now, and a line for each thing that is new."""
     lines: list[tuple[int, str]] = []
     now = tuple(_as_told(step, seen) for step in answer.steps)
@@ -255,7 +254,7 @@ def _news(
 
     noun = "operation" if isinstance(answer, Operation) else "offer"
     if answer.status.value == OperationStatus.UNKNOWN.value:
-        word = plain_text(fold(answer.raw["status"]), 100)
+        word = html_to_text(normalize_status(answer.raw["status"]), 100)
         tell_once(logging.WARNING, f"{wait.subject}: unknown {noun} status {word!r}; not taken for an end.")
     end = _end(wait, answer)
     if state_of(answer) == SIGNOFF and not end:
@@ -265,16 +264,16 @@ def _news(
             f"{' or '.join(wait.until)} and goes on; somebody has to go live. (To wait for the preview of an "
             "operation only: until='preview'.)",
         )
-    is_bad = end in (End.FAILED, End.CANCELED)
+    is_bad = end in (Outcome.FAILED, Outcome.CANCELED)
     tell_once(logging.ERROR if is_bad else logging.INFO, f"{wait.subject}: {noun} {answer.status}")
     if seen.faults or seen.not_found:
         lines.append((logging.INFO, f"{wait.subject}: the service answers again, {noun} {answer.status}."))
     if lines and seconds and not end:
         lines[-1] = (lines[-1][0], f"{lines[-1][1]} (next poll in {_number(seconds)} s)")
-    return Seen(steps=now, told=frozenset(told)), tuple(lines)
+    return PollState(steps=now, told=frozenset(told)), tuple(lines)
 
 
-def _as_told(step: Step, seen: Seen) -> tuple[str, str, int]:
+def _as_told(step: Step, seen: PollState) -> tuple[str, str, int]:
     """Return how a step stands, or how it stood when that was logged, unless it moved on since."""
     key, status, percentage = step.id or step.name, step.status, step.progress_percentage
     for told in seen.steps:
@@ -316,13 +315,13 @@ def summarize(identity: Mapping[str, str], answer: Progress) -> dict[str, Any]:
     }
 
 
-def explain(wait: Wait, identity: Mapping[str, str], end: End, answer: Progress | None) -> str:
+def explain(wait: PollSpec, identity: Mapping[str, str], end: Outcome, answer: Progress | None) -> str:
     """Return the error text for a wait that ended with `FAILED`, `CANCELED` or `TIMEOUT`."""
     location = identity.get("location")
     noun = f"operation {location}" if location else "the offer"
     step = answer.current_step if answer else None
     where = f" in step {step.name}" if step else ""
-    if end is End.TIMEOUT:
+    if end is Outcome.TIMEOUT:
         state = f"It was last seen {state_of(answer)}{where}." if answer else "It was never seen."
         limit = timedelta(seconds=round(wait.deadline - wait.started_at))
         return (

@@ -9,19 +9,14 @@ from typing import TYPE_CHECKING, TypeVar
 
 import tenacity
 
-from airflow_provider_cpp.api import (
-    CloudPartnerError,
-    ConflictError,
-    NotFoundError,
-    Operation,
-    Submission,
-    locations_of,
-)
-from airflow_provider_cpp.waiting import LONGEST_RETRY_AFTER
+from airflow_provider_cpp.core.errors import CloudPartnerError, ConflictError, NotFoundError
+from airflow_provider_cpp.core.polling import LONGEST_RETRY_AFTER
+from airflow_provider_cpp.portal.locations import candidate_locations
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
+    from airflow_provider_cpp.core.models import Operation, Submission
     from airflow_provider_cpp.hooks.cloud_partner import CloudPartnerHook
 
 T = TypeVar("T")
@@ -33,13 +28,13 @@ LONGEST_PAUSE = 30.0
 #: Seconds between two looks for what the service may not show yet. After the short ones the request is sent
 #: again, for should the operation be there and not be shown still, the service refuses a second one. The
 #: long ones are for what surely is there.
-SHORT_LOOKS = (0.0, 1.0, 2.0, 4.0, 8.0)
-LONG_LOOKS = (*SHORT_LOOKS, 15.0, 30.0, 60.0)
+SHORT_DELAYS = (0.0, 1.0, 2.0, 4.0, 8.0)
+LONG_DELAYS = (*SHORT_DELAYS, 15.0, 30.0, 60.0)
 
 log = logging.getLogger(__name__)
 
 
-def patiently(
+def retry_transient(
     ask: Callable[[], T], again: Callable[[CloudPartnerError], bool] = lambda error: error.is_transient
 ) -> T:
     """Ask, and again after the wait that the service asked for, or a growing one.
@@ -64,7 +59,7 @@ def patiently(
     )(ask)
 
 
-def looks(pauses: Iterable[float]) -> Iterator[None]:
+def poll_delays(pauses: Iterable[float]) -> Iterator[None]:
     """Yield once after each pause, in seconds."""
     for seconds in pauses:
         time.sleep(seconds)
@@ -85,21 +80,21 @@ class OfferOperations:
 
     def listed(self) -> list[Submission]:
         """Return them all. The list names no Location, and may lag behind."""
-        return patiently(lambda: self.hook.list_operations(self.offer_id, self.publisher_id))
+        return retry_transient(lambda: self.hook.list_operations(self.offer_id, self.publisher_id))
 
     def ask(self, location: str) -> Operation:
         """Return one, as its own path answers it."""
-        return patiently(lambda: self.hook.get_operation(location))
+        return retry_transient(lambda: self.hook.get_operation(location))
 
     def awaits_publisher(self) -> bool:
         """Whether the preview is ready and nothing but the publisher's signoff is awaited."""
-        return patiently(
+        return retry_transient(
             lambda: self.hook.get_offer_status(self.offer_id, self.publisher_id)
         ).awaiting_publisher
 
     def look(self, wanted: Callable[[Submission], bool], pauses: Iterable[float]) -> Submission | None:
         """Look for one in the list, for as long as the list may lag behind."""
-        for _ in looks(pauses):
+        for _ in poll_delays(pauses):
             for submission in self.listed():
                 if wanted(submission):
                     return submission
@@ -107,7 +102,7 @@ class OfferOperations:
 
     def locations(self, submission: Submission) -> list[str]:
         """Return where a listed one may be found."""
-        return locations_of(submission, self.publisher_id, self.offer_id)
+        return candidate_locations(submission, self.publisher_id, self.offer_id)
 
     def find(self, submission: Submission) -> tuple[str, Operation] | None:
         """Return a listed one's Location and itself; None if the service shows it nowhere."""
@@ -123,7 +118,7 @@ class OfferOperations:
 
         :raises NotFoundError: the service shows it nowhere
         """
-        for _ in looks(LONG_LOOKS):
+        for _ in poll_delays(LONG_DELAYS):
             if found := self.find(submission):
                 return found
         raise NotFoundError(

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import BaseOperatorLink
 
-from airflow_provider_cpp.api import fold, live_url, offer_of, preview_url
+from airflow_provider_cpp.core.text import normalize_status
+from airflow_provider_cpp.portal.locations import live_url, offer_in_location, preview_url
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
@@ -68,7 +69,8 @@ class PartnerCenterLink(OfferLink):
     name = "Partner Center"
 
     @staticmethod
-    def url(publisher_id: str = "", offer_id: str = "") -> str:  # noqa: D102  as above
+    def url(publisher_id: str = "", offer_id: str = "") -> str:
+        """Return the address of the overview page."""
         return PARTNER_CENTER_URL
 
 
@@ -78,9 +80,13 @@ PREVIEW, LIVE, PARTNER_CENTER = PreviewLink(), LiveLink(), PartnerCenterLink()
 def pages_of(summary: Mapping[str, Any]) -> list[OfferLink]:
     """Return the pages that an offer has by the steps of a wait's summary; what they don't say, it has not.
 
-    :param summary: what `airflow_provider_cpp.waiting.summarize` returned
+    :param summary: what `airflow_provider_cpp.core.polling.summarize` returned
     """
-    states = {fold(word): step["status"] for step in summary["steps"] for word in (step["id"], step["name"])}
+    states = {
+        normalize_status(word): step["status"]
+        for step in summary["steps"]
+        for word in (step["id"], step["name"])
+    }
     signoff, live = states.get("publishersignoff"), states.get("live", "notStarted")
     # Nothing goes live that was not in preview; a publish that is canceled takes its version out again.
     has_preview = signoff in ("waitingForPublisherReview", "complete") or live != "notStarted"
@@ -117,7 +123,7 @@ class LinksMixin:
         """Show links to the pages that there are by a wait's summary."""
         with self._never_failing():
             location = summary.get("location")
-            ids = offer_of(location) if location else (summary["publisher_id"], summary["offer_id"])
+            ids = offer_in_location(location) if location else (summary["publisher_id"], summary["offer_id"])
             self._show(pages_of(summary), *ids)
 
     @contextmanager

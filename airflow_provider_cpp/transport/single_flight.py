@@ -14,20 +14,20 @@ V = TypeVar("V")
 _under_way: dict[asyncio.AbstractEventLoop, dict[Hashable, asyncio.Task[Any]]] = {}
 
 
-def of_running_loop(by_loop: dict[asyncio.AbstractEventLoop, dict[K, V]]) -> dict[K, V]:
+def for_running_loop(by_loop: dict[asyncio.AbstractEventLoop, dict[K, V]]) -> dict[K, V]:
     """Return what belongs to the running event loop, and forget what belonged to closed ones."""
     for loop in [loop for loop in list(by_loop) if loop.is_closed()]:
         by_loop.pop(loop, None)
     return by_loop.setdefault(asyncio.get_running_loop(), {})
 
 
-async def once(key: Hashable, ask: Callable[[], Coroutine[Any, Any, V]]) -> V:
+async def single_flight(key: Hashable, ask: Callable[[], Coroutine[Any, Any, V]]) -> V:
     """Return what `ask` returns, or raise what it raises.
 
     Whoever comes with the same key while it is under way in this event loop gets the same result. Nothing is
     kept: whoever comes afterwards asks anew.
     """
-    here = of_running_loop(_under_way)
+    here = for_running_loop(_under_way)
     if key not in here:
 
         def forget(task: asyncio.Task[V]) -> None:

@@ -13,9 +13,10 @@ import logging
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
-from airflow_provider_cpp import asking
-from airflow_provider_cpp.api import CloudPartnerError, ConflictError, OperationStatus, Submission
-from airflow_provider_cpp.asking import OfferOperations, describe, looks, patiently
+from airflow_provider_cpp.core.errors import CloudPartnerError, ConflictError
+from airflow_provider_cpp.core.models import OperationStatus, Submission
+from airflow_provider_cpp.release import lookup
+from airflow_provider_cpp.release.lookup import OfferOperations, describe, poll_delays, retry_transient
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,9 +26,9 @@ IfRunning = Literal["adopt", "fail"]
 
 GO_LIVE, PUBLISH = "go-live", "publish"
 #: Seconds between two looks at an operation that is being canceled, which takes one to three minutes.
-CANCELING_LOOKS = (5.0,) * 60
+CANCELING_DELAYS = (5.0,) * 60
 #: Seconds between two looks at what an earlier try waited for, and its trigger may be about to cancel.
-KILLED_LOOKS = (5.0,) * 3
+KILLED_DELAYS = (5.0,) * 3
 #: Requests with an unknown outcome before the task gives up.
 UNKNOWN_OUTCOMES = 3
 
@@ -72,7 +73,7 @@ class Start:
         :param since: when the Dag run began
         :raises ConflictError: something else runs on the offer, or this does with `if_running="fail"`
         """
-        for _ in looks(asking.LONG_LOOKS):
+        for _ in poll_delays(lookup.LONG_DELAYS):
             self._before = self.offer.listed()
             running = [submission for submission in self._before if submission.is_running]
             for submission in filter(self.is_mine, running):
@@ -94,7 +95,7 @@ class Start:
 
     def check_achieved(self) -> bool:
         """Ask whether what the operation would achieve is so already."""
-        return patiently(self.is_achieved)
+        return retry_transient(self.is_achieved)
 
     def submit(self, *, if_running: IfRunning) -> str:
         """Send the request, and return the Location of the one operation that came of it.
@@ -113,7 +114,7 @@ class Start:
 
         while True:
             try:
-                location = patiently(send, lambda error: is_sent and error.is_unprocessed)
+                location = retry_transient(send, lambda error: is_sent and error.is_unprocessed)
             except CloudPartnerError as error:
                 if not is_sent:
                     raise
@@ -122,7 +123,7 @@ class Start:
                 if in_doubt:
                     # A refusal, too, may come of a request before that had its effect after all.
                     log.warning("%s: looking whether the request had its effect. %s", self.offer, error)
-                    pauses = asking.LONG_LOOKS if error.accepted else asking.SHORT_LOOKS
+                    pauses = lookup.LONG_DELAYS if error.accepted else lookup.SHORT_DELAYS
                     if submission := self.offer.look(self._is_new, pauses):
                         location, _ = self.offer.locate(submission)
                         self._refuse_if_stale(submission)
@@ -140,7 +141,7 @@ class Start:
     def _resolve(self, refusal: ConflictError, if_running: IfRunning) -> str:
         """Adopt what began between look and request, or say what it is."""
         mine = self.offer.look(
-            lambda submission: submission.is_running and self.is_mine(submission), asking.LONG_LOOKS
+            lambda submission: submission.is_running and self.is_mine(submission), lookup.LONG_DELAYS
         )
         if mine and if_running == "adopt":
             if location := self._adoptable(mine):
@@ -158,13 +159,13 @@ class Start:
         :raises ConflictError: it is of the same kind, but does something else; or its cancel doesn't end
         """
         location, operation = self.offer.locate(running)
-        for _ in looks(KILLED_LOOKS if self.may_be_killed else ()):
+        for _ in poll_delays(KILLED_DELAYS if self.may_be_killed else ()):
             if operation.is_terminal or operation.is_being_canceled:
                 break
             operation = self.offer.ask(location)
         if operation.is_being_canceled and not operation.is_terminal:
             log.info("%s: a %s is being canceled; waiting for its end.", self.offer, self.verb)
-            for _ in looks(CANCELING_LOOKS):
+            for _ in poll_delays(CANCELING_DELAYS):
                 operation = self.offer.ask(location)
                 if operation.is_terminal or not operation.is_being_canceled:
                     break
@@ -177,7 +178,7 @@ class Start:
         return location
 
     def _refuse_if_stale(self, submission: Submission) -> None:
-        if patiently(lambda: self.is_stale(submission)):
+        if retry_transient(lambda: self.is_stale(submission)):
             raise self.offer.conflict(
                 self.verb,
                 submission,
@@ -212,7 +213,7 @@ class Start:
             if submission.status in _NEVER_ADOPTED:
                 self._ended_at |= set(map(_path, self.offer.locations(submission)))
         if _path(location) in self._ended_at:
-            for _ in looks(asking.LONG_LOOKS):
+            for _ in poll_delays(lookup.LONG_DELAYS):
                 try:
                     if self.offer.ask(location).status not in _NEVER_ADOPTED:
                         return

@@ -11,7 +11,8 @@ from unicodedata import category
 import yaml
 from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSkipException, task
 
-from airflow_provider_cpp.api import CloudPartnerError, NotFoundError, preview_url
+from airflow_provider_cpp.core.errors import CloudPartnerError, NotFoundError
+from airflow_provider_cpp.portal.locations import preview_url
 
 try:
     from airflow.providers.standard.operators.hitl import ApprovalOperator, HITLOperator
@@ -24,7 +25,7 @@ except Exception as error:  # what is missing on an older Airflow says so in an 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
-    from airflow_provider_cpp.api import Offer
+    from airflow_provider_cpp.core.models import Offer
 
 #: More is for the preview itself to show.
 MOST_LINES = 200
@@ -33,7 +34,7 @@ LONGEST_LINE = 120
 _SIGNATURE = re.compile(r"([?&]sig=)([^&\s\"']+)", re.IGNORECASE)
 
 
-class LaneApprovalOperator(ApprovalOperator):
+class MappedApprovalOperator(ApprovalOperator):
     """Airflow's approval of one version, which when rejected is skipped itself, with all that is downstream.
 
     Airflow's own skips what is downstream by name, which does nothing in a mapped task group: the rejected
@@ -103,19 +104,19 @@ def review(
     :raises AirflowSkipException: the preview's version is live already
     :raises CloudPartnerError: the service doesn't say which version is in preview
     """
-    from airflow_provider_cpp.asking import patiently
     from airflow_provider_cpp.hooks.cloud_partner import CloudPartnerHook
+    from airflow_provider_cpp.release.lookup import retry_transient
 
     hook = CloudPartnerHook(cloud_partner_conn_id)
     publisher = hook.settings.publisher(publisher_id)
-    preview = patiently(lambda: hook.get_offer(offer_id, publisher, slot="preview"))
+    preview = retry_transient(lambda: hook.get_offer(offer_id, publisher, slot="preview"))
     if preview.version is None:
         raise CloudPartnerError(
             f"The service doesn't say which version of {publisher}/{offer_id} is in preview, so none can be "
             "approved."
         )
     try:
-        production = patiently(lambda: hook.get_offer(offer_id, publisher, slot="production"))
+        production = retry_transient(lambda: hook.get_offer(offer_id, publisher, slot="production"))
     except NotFoundError:
         production = None
     if production and production.version == preview.version:

@@ -9,14 +9,15 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from airflow_provider_cpp import asking
-from airflow_provider_cpp.api import CloudPartnerError, OfferState
-from airflow_provider_cpp.asking import describe, looks, patiently
+from airflow_provider_cpp.core.errors import CloudPartnerError
+from airflow_provider_cpp.core.models import OfferState
+from airflow_provider_cpp.release import lookup
+from airflow_provider_cpp.release.lookup import describe, poll_delays, retry_transient
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from airflow_provider_cpp.asking import OfferOperations
+    from airflow_provider_cpp.release.lookup import OfferOperations
 
 #: Requests with an unknown outcome before the task gives up.
 UNKNOWN_OUTCOMES = 3
@@ -49,7 +50,7 @@ def cancel(offer: OfferOperations, request: Callable[[], str | None]) -> str | N
     in_doubt = 0
     while True:
         try:
-            return patiently(send, lambda error: error.is_unprocessed)
+            return retry_transient(send, lambda error: error.is_unprocessed)
         except CloudPartnerError as error:
             # Where the operation is found is known without the answer.
             if error.accepted:
@@ -71,14 +72,16 @@ def _find_running(offer: OfferOperations) -> str | None:
 
     :raises CloudPartnerError: something runs, but isn't listed for minutes
     """
-    for _ in looks(asking.LONG_LOOKS):
+    for _ in poll_delays(lookup.LONG_DELAYS):
         for submission in offer.listed():
             if submission.is_running:
                 location, operation = offer.locate(submission)
                 if not operation.is_terminal:
                     log.info("%s: %s runs.", offer, describe(submission))
                     return location
-        status = patiently(lambda: offer.hook.get_offer_status(offer.offer_id, offer.publisher_id)).status
+        status = retry_transient(
+            lambda: offer.hook.get_offer_status(offer.offer_id, offer.publisher_id)
+        ).status
         if status not in _UNDER_WAY:
             return None
         log.info("%s: the offer is %s, but no operation is listed; looking again.", offer, status)

@@ -1,0 +1,1 @@
+"""Models, errors and polling: no Airflow, no I/O, no service."""

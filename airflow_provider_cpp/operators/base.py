@@ -1,0 +1,208 @@
+"""Base classes of the operators."""
+
+from __future__ import annotations
+
+import math
+from contextlib import suppress
+from dataclasses import asdict
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from airflow.providers.common.compat.sdk import AirflowSkipException, AirflowTaskTimeout, BaseOperator
+
+from airflow_provider_cpp.core.errors import CloudPartnerError
+from airflow_provider_cpp.core.http import quote_segment
+from airflow_provider_cpp.core.polling import FAILURE_STATUSES, SUCCESS_STATUSES
+from airflow_provider_cpp.links.cloud_partner import LinksMixin
+from airflow_provider_cpp.mixins import NAME, NameMixin, WaitMixin
+from airflow_provider_cpp.portal.locations import offer_in_location
+from airflow_provider_cpp.triggers.cloud_partner import OperationTrigger
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from airflow.providers.common.compat.sdk import Context
+
+    from airflow_provider_cpp.hooks.cloud_partner import CloudPartnerHook
+    from airflow_provider_cpp.links.cloud_partner import OfferLink
+    from airflow_provider_cpp.release.submission import IfRunning, Start
+
+
+#: What to do when there is nothing to do.
+IfDone = Literal["submit", "skip", "succeed"]
+
+
+class OfferOperator(NameMixin, LinksMixin, BaseOperator):
+    """Do something with one offer.
+
+    :param offer_id: id of the offer (templated)
+    :param publisher_id: id of the publisher; by default the connection's (templated)
+    :param cloud_partner_conn_id: id of the connection (templated)
+    """
+
+    template_fields: Sequence[str] = ("cloud_partner_conn_id", "offer_id", "publisher_id")
+    ui_color = "#b3d7f2"
+
+    def __init__(
+        self,
+        *,
+        offer_id: str,
+        publisher_id: str | None = None,
+        cloud_partner_conn_id: str = "cloud_partner_default",
+        map_index_template: str | None = NAME,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(map_index_template=map_index_template, **kwargs)
+        self.offer_id = offer_id
+        self.publisher_id = publisher_id
+        self.cloud_partner_conn_id = cloud_partner_conn_id
+
+    def _open(self) -> tuple[CloudPartnerHook, str]:
+        """Return the hook, and the publisher's id; both ids are checked.
+
+        :raises ValueError: an id or the connection can't be used
+        """
+        from airflow_provider_cpp.hooks.cloud_partner import CloudPartnerHook
+
+        hook = CloudPartnerHook(self.cloud_partner_conn_id)
+        self.publisher_id = hook.settings.publisher(self.publisher_id)
+        quote_segment(self.publisher_id, "publisher_id")
+        quote_segment(self.offer_id, "offer_id")
+        return hook, self.publisher_id
+
+
+class OperationOperator(WaitMixin, OfferOperator):
+    """Begin something that takes the service hours or days, and wait for it if asked for."""
+
+    # The states of the operation in which the wait ends well, and badly.
+    _until: ClassVar[tuple[str, ...]] = SUCCESS_STATUSES["completed"]
+    _fail_on: ClassVar[tuple[str, ...]] = FAILURE_STATUSES
+    # The pages that the offer has from the beginning of the operation, and after its good end.
+    _pages_begun: ClassVar[tuple[OfferLink, ...]] = ()
+    _pages_done: ClassVar[tuple[OfferLink, ...]] = ()
+
+    def __init__(
+        self,
+        *,
+        wait_for_completion: bool = False,
+        deferrable: bool = True,
+        poke_interval: timedelta | float = 30,
+        max_wait: timedelta | float = 600,
+        timeout: timedelta | float = timedelta(days=7),
+        cancel_on_kill: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.wait_for_completion = wait_for_completion
+        self.deferrable = deferrable
+        self.poke_interval = to_seconds("poke_interval", poke_interval)
+        self.max_wait = to_seconds("max_wait", max_wait)
+        self.timeout = to_seconds("timeout", timeout)
+        self.cancel_on_kill = cancel_on_kill
+        self._location: str | None = None
+
+    def _begin(self, hook: CloudPartnerHook, publisher_id: str, context: Context) -> str | None:
+        """Begin the operation and return its Location; None if there is none to wait for."""
+        raise NotImplementedError
+
+    def execute(self, context: Context) -> str | None:
+        """Begin the operation, and wait for it if asked for."""
+        hook, publisher_id = self._open()
+        location = self._begin(hook, publisher_id, context)
+        if location is not None:
+            self._show(self._pages_begun, publisher_id, self.offer_id)
+        if location is None or not self.wait_for_completion:
+            return location
+        # Said before the wait, so that it can be seen in the UI, and that a kill can cancel it.
+        self._location = location
+        context["ti"].xcom_push(key="return_value", value=location)
+        wait = self._make_wait(self.subject, until=self._until, fail_on=self._fail_on, max_wait=self.max_wait)
+        trigger = OperationTrigger(
+            cloud_partner_conn_id=self.cloud_partner_conn_id,
+            operation_location=location,
+            wait=asdict(wait),
+            cancel_on_kill=self.cancel_on_kill,
+        )
+        return self.execute_complete(context, self._wait(hook, trigger))
+
+    def execute_complete(self, context: Context, event: Any) -> str:
+        """Return the Location path of the operation that ended, or raise how it ended."""
+        self._location = event.get("location") if isinstance(event, dict) else None
+        with suppress(ValueError, TypeError):
+            # For the name in the grid: the connection's publisher is not known in this process.
+            self.publisher_id = self.publisher_id or offer_in_location(self._location or "")[0]
+        try:
+            location = str(self._result(event)["location"])
+        except AirflowTaskTimeout:
+            self.on_kill()
+            raise
+        self._show(self._pages_done, *offer_in_location(location))
+        return location
+
+    def on_kill(self) -> None:
+        """Cancel the operation, if asked for, when the task is killed while it waits in a worker."""
+        location, self._location = self._location, None
+        if not self.cancel_on_kill or location is None:
+            return
+        from airflow_provider_cpp.hooks.cloud_partner import CloudPartnerHook
+
+        try:
+            CloudPartnerHook(self.cloud_partner_conn_id).cancel_operation(location)
+        except CloudPartnerError:
+            self.log.exception("%s: could not be canceled, as cancel_on_kill asks.", self.subject)
+
+    def _start(
+        self, start: Start, context: Context, *, if_running: IfRunning, if_done: IfDone, done: str
+    ) -> str | None:
+        """Start an operation exactly once."""
+        start.may_be_killed = self.cancel_on_kill and getattr(context["ti"], "try_number", 1) > 1
+        if location := start.adopt(if_running=if_running, since=run_started_at(context.get("dag_run"))):
+            return location
+        if if_done != "submit" and start.check_achieved():
+            self._show(self._pages_done, self.publisher_id or "", self.offer_id)
+            # Said for a skip as well: Airflow folds up its own line, in which the reason is.
+            self.log.info("%s: %s Nothing to do.", self.subject, done)
+            if if_done == "skip":
+                raise AirflowSkipException(f"{self.subject}: {done}")
+            return None
+        return start.submit(if_running=if_running)
+
+
+def to_version(value: Any) -> int | None:
+    """Return a version's number, which is text when it comes from a template.
+
+    :raises ValueError: it is none
+    """
+    if value is None or (isinstance(value, int) and not isinstance(value, bool) and value > 0):
+        return value
+    if isinstance(value, str) and value.isascii() and value.isdigit() and int(value) > 0:
+        return int(value)
+    raise ValueError(f"version must be a whole number from 1, not {value!r}")
+
+
+def run_started_at(dag_run: Any) -> datetime | None:
+    """Return when a Dag run began.
+
+    Clearing sets its `start_date` anew, but not when it was due. That is long before a backfill began.
+    """
+    is_cleared = getattr(dag_run, "clear_number", None) != 0
+    due = ("run_after", "data_interval_end") if is_cleared else ()
+    for name in (*due, "start_date", "run_after"):
+        if isinstance(moment := getattr(dag_run, name, None), datetime):
+            return moment
+    return None
+
+
+def check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
+    """Raise `ValueError` if an argument is none of the choices."""
+    if value not in choices:
+        raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}; not {value!r}")
+
+
+def to_seconds(name: str, value: timedelta | float) -> float:
+    """Return an argument that is a timedelta or seconds as seconds, 0 or more."""
+    seconds = value.total_seconds() if isinstance(value, timedelta) else value
+    is_number = isinstance(seconds, int | float) and not isinstance(seconds, bool)
+    if not (is_number and math.isfinite(seconds) and seconds >= 0):
+        raise ValueError(f"{name} must be a timedelta or a number of seconds from 0; not {value!r}")
+    return float(seconds)

@@ -1,0 +1,1 @@
+"""The Cloud Partner Portal API: requests, responses and locations, without I/O."""

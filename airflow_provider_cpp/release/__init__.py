@@ -1,0 +1,1 @@
+"""Exactly-once submission, cancellation and approval, in a worker."""

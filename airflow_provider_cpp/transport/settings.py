@@ -1,0 +1,225 @@
+"""Settings of a connection of type `cloud_partner`."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import ssl
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import yaml
+
+from airflow_provider_cpp.core.http import DEFAULT_PORTS, origin
+from airflow_provider_cpp.portal.locations import API_VERSION, DEFAULT_HOST
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Connection
+
+
+log = logging.getLogger(__name__)
+
+#: Connection type of `CloudPartnerHook`.
+CONN_TYPE = "cloud_partner"
+DEFAULT_AUTHORITY = "https://login.microsoftonline.com"
+_HOST_URL = re.compile(r"[a-z]+://([a-z0-9][a-z0-9._-]*|\[[0-9a-f:.]+\])(:[0-9]{1,5})?", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a connection of type `cloud_partner` says, checked. Equal settings share sessions and tokens."""
+
+    name: str = field(compare=False)
+    base_url: str
+    publisher_id: str | None
+    client_id: str | None
+    client_secret: str | None = field(repr=False)
+    tenant_id: str | None
+    authority: str
+    certificate_path: str | None
+    managed_identity_client_id: str | None
+    workload_identity_tenant_id: str | None
+    verify: bool | str
+    timeout: float
+    proxies: tuple[tuple[str, str], ...] = field(repr=False)
+    api_version: str
+
+    @classmethod
+    def from_connection(cls, connection: Connection, extra: dict[str, Any]) -> Settings:
+        """Read and check a connection.
+
+        :raises ValueError: something is missing or can't be used; it says what and how to mend it
+        """
+        name = f"Connection {connection.conn_id!r}"
+        extra = _without_prefixes(extra)
+
+        def text(key: str) -> str | None:
+            value = extra.get(key)
+            if value is not None and not isinstance(value, str):
+                raise ValueError(f"{name}: extra {key!r} must be text, not {type(value).__name__}.")
+            return (value or "").strip() or None
+
+        settings = cls(
+            name=name,
+            base_url=_base_url(name, connection),
+            publisher_id=text("publisherId"),
+            client_id=(connection.login or "").strip() or None,
+            client_secret=connection.password or None,
+            tenant_id=text("tenantId"),
+            authority=_authority(name, text("authority")),
+            certificate_path=text("certificate_path"),
+            managed_identity_client_id=text("managed_identity_client_id"),
+            workload_identity_tenant_id=text("workload_identity_tenant_id"),
+            verify=_verify(name, extra.get("verify")),
+            timeout=_timeout(name, extra.get("timeout")),
+            proxies=_proxies(name, extra.get("proxies") or extra.get("proxy")),
+            api_version=text("api_version") or API_VERSION,
+        )
+        if settings.client_id and not settings.tenant_id:
+            raise ValueError(
+                f"{name} has a client id (login) but no tenant: set the extra 'tenantId' to the directory "
+                "(tenant) id of the service principal."
+            )
+        if settings.client_id and not (settings.client_secret or settings.certificate_path):
+            raise ValueError(
+                f"{name} has a client id (login) but nothing to sign in with: set the password to the "
+                "client secret, or the extra 'certificate_path' to a certificate. To sign in as a managed "
+                "or workload identity, leave the login empty."
+            )
+        if settings.client_secret and not settings.client_id:
+            raise ValueError(f"{name} has a password but no client id: set the login to the client id.")
+        if settings.certificate_path and not Path(settings.certificate_path).is_file():
+            raise ValueError(f"{name}: there is no file at certificate_path {settings.certificate_path!r}.")
+        if settings.verify is False:
+            log.warning(
+                "%s has verify=false: anybody on the way to %s can read the token. Give a CA bundle's path "
+                "instead.",
+                name,
+                settings.base_url,
+            )
+        return settings
+
+    def publisher(self, publisher_id: str | None) -> str:
+        """Return the publisher to use: the given one, else the connection's.
+
+        :raises ValueError: there is neither
+        """
+        if publisher_id is None and self.publisher_id is None:
+            raise ValueError(
+                f"{self.name} names no publisher: set its extra 'publisherId', or the task's publisher_id."
+            )
+        return self.publisher_id or "" if publisher_id is None else publisher_id
+
+
+def ssl_context(settings: Settings) -> ssl.SSLContext | bool:
+    """Return the TLS context for aiohttp.
+
+    :raises ValueError: what the connection names is no CA bundle
+    """
+    if isinstance(settings.verify, bool):
+        return ssl.create_default_context() if settings.verify else False
+    try:
+        if Path(settings.verify).is_dir():
+            return ssl.create_default_context(capath=settings.verify)
+        return ssl.create_default_context(cafile=settings.verify)
+    except OSError as error:
+        raise ValueError(
+            f"{settings.name}: {settings.verify!r}, which 'verify' names, can't be used as a CA bundle: "
+            f"{error}"
+        ) from error
+
+
+def _without_prefixes(extra: dict[str, Any]) -> dict[str, Any]:
+    """Return a connection's extras by their names, which forms of Airflow 2 give a prefix; the name wins."""
+    prefix = f"extra__{CONN_TYPE}__"
+    prefixed = {
+        key.removeprefix(prefix): value for key, value in extra.items() if key.startswith(prefix) and value
+    }
+    return prefixed | {key: value for key, value in extra.items() if value not in (None, "")}
+
+
+def _base_url(name: str, connection: Connection) -> str:
+    host = (connection.host or "").strip().rstrip("/")
+    if not host:
+        return DEFAULT_HOST
+    url = host if "://" in host else f"{connection.schema or 'https'}://{host}"
+    if connection.port and urlsplit(url).port is None:
+        url = f"{url}:{connection.port}"
+    return _checked_url(name, "host", url)
+
+
+def _authority(name: str, authority: str | None) -> str:
+    if authority is None:
+        return DEFAULT_AUTHORITY
+    url = authority.rstrip("/")
+    return _checked_url(name, "extra 'authority'", url if "://" in url else f"https://{url}")
+
+
+def _checked_url(name: str, what: str, url: str) -> str:
+    """Return a URL that secrets may be sent to: https, or on this machine; nothing but the host."""
+    try:
+        scheme, host, port = origin(url)
+        host.encode("ascii").decode("idna")
+        is_plain = bool(_HOST_URL.fullmatch(url))
+    except ValueError:
+        is_plain = False
+    # Somebody may have put a password there.
+    url = re.sub(r"//[^/]*@", "//***@", url)
+    if not is_plain:
+        raise ValueError(
+            f"{name}: {what} must be like 'https://cloudpartner.azure.com', with no path; not {url!r}."
+        )
+    if scheme == "http" and host not in ("localhost", "127.0.0.1", "::1"):
+        raise ValueError(
+            f"{name}: {what} {url!r} must begin with https://, or everybody could read the token."
+        )
+    bracketed = f"[{host}]" if ":" in host else host
+    return f"{scheme}://{bracketed}" + ("" if port == DEFAULT_PORTS[scheme] else f":{port}")
+
+
+def _verify(name: str, value: Any) -> bool | str:
+    if value is None or value is True or (isinstance(value, str) and value.strip().lower() in ("", "true")):
+        # Where the environment names a bundle, requests trusts that; so that aiohttp does as well, it is
+        # said.
+        bundle = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE") or ""
+        return bundle if bundle and Path(bundle).exists() else True
+    if value is False or (isinstance(value, str) and value.strip().lower() == "false"):
+        return False
+    if isinstance(value, str) and Path(value).exists():
+        return value
+    raise ValueError(
+        f"{name}: extra 'verify' must be true, false or the path of a CA bundle; {value!r} is none."
+    )
+
+
+def _timeout(name: str, value: Any) -> float:
+    if value is None or value == "":
+        return 30.0
+    try:
+        seconds = float(value)
+    except (TypeError, ValueError):
+        seconds = -1.0
+    if not 0 < seconds < 3600:
+        raise ValueError(f"{name}: extra 'timeout' must be seconds from 0 to 3600, not {value!r}.")
+    return seconds
+
+
+def _proxies(name: str, value: Any) -> tuple[tuple[str, str], ...]:
+    if not value:
+        return ()
+    proxies = {"http": value, "https": value} if isinstance(value, str) else value
+    if isinstance(value, str) and value.lstrip().startswith("{"):
+        # Airflow 2's form stores text: the JSON that somebody typed, or when it is saved again what Python
+        # prints of an object. YAML reads both.
+        proxies = None
+        with suppress(yaml.YAMLError):
+            proxies = yaml.safe_load(value)
+    if not isinstance(proxies, dict) or not all(isinstance(url, str) for url in proxies.values()):
+        raise ValueError(
+            f"{name}: extra 'proxies' must be an object such as {{'https': 'http://proxy:8080'}}."
+        )
+    return tuple(sorted(proxies.items()))
