@@ -29,7 +29,7 @@ def get_provider_info() -> dict[str, Any]:
             }
         ],
         "hooks": [_modules("hooks")],
-        "operators": [_modules("operators")],
+        "operators": [_modules("operators", "cloud_partner", "offers")],
         "sensors": [_modules("sensors")],
         "triggers": [_modules("triggers")],
         "extra-links": [
@@ -48,10 +48,10 @@ def get_provider_info() -> dict[str, Any]:
     }
 
 
-def _modules(kind: str) -> dict[str, Any]:
+def _modules(kind: str, *names: str) -> dict[str, Any]:
     return {
         "integration-name": _INTEGRATION,
-        "python-modules": [f"airflow_provider_cpp.{kind}.cloud_partner"],
+        "python-modules": [f"airflow_provider_cpp.{kind}.{name}" for name in names or ("cloud_partner",)],
     }
 
 

@@ -17,12 +17,12 @@ from airflow_provider_cpp.exceptions import (
     OperationFailedError,
 )
 from airflow_provider_cpp.hooks.cloud_partner import CloudPartnerHook
+from airflow_provider_cpp.operators.base import run_started_at
 from airflow_provider_cpp.operators.cloud_partner import (
     CancelOperator,
     GoLiveOperator,
     PublishOperator,
     UpdateOfferOperator,
-    _began,
 )
 
 if TYPE_CHECKING:
@@ -165,10 +165,10 @@ def test_a_run_that_was_not_cleared_began_when_it_started_however_long_it_was_du
     now = datetime.now(UTC)
     long_ago = now - timedelta(days=60)
     run = SimpleNamespace(clear_number=0, start_date=now, run_after=long_ago)
-    assert _began(run) == now
+    assert run_started_at(run) == now
     run.clear_number = 1
-    assert _began(run) == long_ago
-    assert _began(SimpleNamespace(data_interval_end=long_ago, start_date=now)) == long_ago
+    assert run_started_at(run) == long_ago
+    assert run_started_at(SimpleNamespace(data_interval_end=long_ago, start_date=now)) == long_ago
 
 
 @pytest.mark.parametrize(("cleared", "outcome"), [(0, "skipped"), (1, "adopted")])
