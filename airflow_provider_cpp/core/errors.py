@@ -109,8 +109,9 @@ class PermissionDeniedError(CloudPartnerError):
 
     hint = (
         "The service principal is not a user of this publisher, or the publisher id is wrong. The usual "
-        "cause is that the wrong one of its two Object IDs was registered: it must be the one of the 'managed "
-        "application in local directory' (the enterprise application), not the one of the app registration."
+        "cause is that the wrong one of its two Object IDs was registered: it must be the one of the "
+        "'managed application in local directory' (the enterprise application), not the one of the app "
+        "registration."
     )
 
 
@@ -132,9 +133,7 @@ class ConflictError(CloudPartnerError):
 class PreconditionFailedError(CloudPartnerError):
     """412: the offer was changed since its ETag was read."""
 
-    hint = (
-        "The offer was changed in the meantime: read it again, and apply the change to its current version."
-    )
+    hint = "The offer was changed in the meantime: read it again and apply the change to its current version."
 
 
 ERRORS_BY_STATUS: dict[int, type[CloudPartnerError]] = {

@@ -31,8 +31,9 @@ def explain_airflow_errors(conn_id: str) -> Iterator[None]:
         yield
     except AirflowNotFoundException as error:
         raise AirflowNotFoundException(
-            f"{name} is not defined, or Airflow cannot read it. Check its id, the secrets backend, the Fernet "
-            f"key, and that the value of AIRFLOW_CONN_{conn_id.upper()}, if set, is valid JSON or a URI."
+            f"{name} is not defined, or Airflow cannot read it. Check its id, the secrets backend, the "
+            f"Fernet key, and that the variable AIRFLOW_CONN_{conn_id.upper()}, if set, is valid JSON or a "
+            "URI."
         ) from error
     except InvalidToken as error:  # its own message is empty
         raise ValueError(f"{name}: {_FERNET}") from error
@@ -82,8 +83,8 @@ def check_extra(conn_id: str, text: str | None) -> None:
         raise ValueError(f"{name}: the extra {problem}") from None
     if isinstance(extra, str):
         raise ValueError(
-            f"{name}: the extra is encoded as JSON twice: it is a JSON text that contains JSON. Save the object "
-            f"itself, without quotation marks around it, {example}."
+            f"{name}: the extra is encoded as JSON twice: it is a JSON text that contains JSON. Save the "
+            f"JSON object itself, without quotation marks around it, {example}."
         )
     if not isinstance(extra, dict):
         raise ValueError(

@@ -171,8 +171,7 @@ def token_error(settings: Settings, error: Exception) -> CloudPartnerError:
     if failure is TokenFailure.OUTAGE:
         return CloudPartnerError(
             f"Could not get a token from {source}, so the request was not sent ({settings.name}): {words}. "
-            "Check that this process can reach the identity host, and the certificate of that host (extra "
-            "'verify').",
+            "Check that this process can reach the identity host, and its certificate (extra 'verify').",
             unsent=True,
         )
     if failure is TokenFailure.UNAVAILABLE:
