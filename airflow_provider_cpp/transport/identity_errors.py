@@ -1,6 +1,6 @@
 """Classify the errors of azure-identity, and name cause and cure of a refusal.
 
-The codes are those of Microsoft Entra: https://learn.microsoft.com/entra/identity-platform/reference-error-codes
+Microsoft Entra documents its codes at https://learn.microsoft.com/entra/identity-platform/reference-error-codes
 """
 
 from __future__ import annotations
@@ -121,7 +121,7 @@ REFUSALS: dict[str, Refusal] = {
     "700212": _NO_FEDERATED_CREDENTIAL,
     "700213": _NO_FEDERATED_CREDENTIAL,
 }
-#: Errors of Microsoft Entra itself, whatever HTTP status they have: TokenIssuanceError, RetryableError,
+#: Errors of Microsoft Entra itself, regardless of their HTTP status: TokenIssuanceError, RetryableError,
 #: ExternalServerRetryableError, RequestTimeout, RequestBudgetExceededError, MsodsServiceUnavailable,
 #: TenantThrottlingError, GraphRetryableError, GraphServiceUnreachable.
 _OUTAGES = frozenset(("50000", "50033", "90006", "90012", "90024", "90033", "90055", "90090", "90091"))

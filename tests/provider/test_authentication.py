@@ -269,7 +269,7 @@ def test_403_names_the_client_of_the_connection(
             "B",
             "as application A, object id B. This is not the managed identity B",
         ),
-        ({"appid": "<b>no id</b>", "upn": "somebody"}, "A", "as an identity of this host."),
+        ({"appid": "<b>no id</b>", "upn": "user"}, "A", "as an identity of this host."),
         (["A"], "A", "as an identity of this host."),
         (None, "A", "as an identity of this host."),
     ],
