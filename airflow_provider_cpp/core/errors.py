@@ -108,10 +108,10 @@ class PermissionDeniedError(CloudPartnerError):
     """403: the service principal is not a user of the publisher."""
 
     hint = (
-        "The service principal is not a user of this publisher, or the publisher id is wrong. The usual "
-        "cause is that the wrong one of its two Object IDs was registered: it must be the one of the "
-        "'managed application in local directory' (the enterprise application), not the one of the app "
-        "registration."
+        "The service principal is not a user of this publisher. The usual cause is that the wrong one of "
+        "its two Object IDs was registered: it must be the one of the 'managed application in local "
+        "directory' (the enterprise application), not the one of the app registration. Or the publisher id "
+        "is wrong."
     )
 
 
