@@ -15,6 +15,7 @@ from requests_toolbelt.adapters.socket_options import TCPKeepAliveAdapter  # typ
 from airflow_provider_cpp.core.errors import CloudPartnerError
 from airflow_provider_cpp.core.http import Request, Response
 from airflow_provider_cpp.get_provider_info import CONNECTION_FIELDS, FIELD_BEHAVIOUR
+from airflow_provider_cpp.hooks.connection import check_extra, explain_airflow_errors
 from airflow_provider_cpp.portal import requests as portal
 from airflow_provider_cpp.portal.locations import TOKEN_SCOPE, offer_in_location
 from airflow_provider_cpp.transport.aio import SharedSession
@@ -45,10 +46,15 @@ _SHORT_RETRY: dict[str, Any] = {
 class CloudPartnerHook(HttpHook):
     """Release offers on the Microsoft commercial marketplace through the Cloud Partner Portal API.
 
-    Each method has an async twin named with a leading `a`. Every method raises `ValueError` before anything
-    is sent when an argument or the connection can't be used, and a `CloudPartnerError` for every answer that
-    is not a success; nothing is retried, but for one repetition with a fresh token after a 401. Publishers
-    are the connection's `publisherId` unless named.
+    Each method has an async variant with a leading `a`. The publisher is the connection's `publisherId`
+    unless an argument names another one. No request is retried, except once with a new token after a 401.
+    Every method raises these exceptions and no others:
+
+    - `ValueError`, before any request: an argument or the connection cannot be used. Permanent.
+    - `AirflowNotFoundException`, before any request: Airflow finds no such connection.
+    - `CloudPartnerError` or a subclass: the response is not a success, there was no response, the identity
+      host issued no token (`AuthenticationError` for a refusal or an unavailable credential), or Airflow
+      cannot return the connection now. `is_transient` states whether a later attempt may succeed.
 
     In an event loop, all hooks whose connections are equal share one session, one connection pool and one
     token while any of them is entered::
@@ -303,14 +309,17 @@ class CloudPartnerHook(HttpHook):
                     await self.acancel(offer_id, publisher_id)
 
     def test_connection(self) -> tuple[bool, str]:
-        """Ask for a token and for the list of offers; say in words for people what came of it."""
+        """Get a token and list the offers, or the publishers if the connection names none.
+
+        :return: whether the connection works, and the result or the error as a message for the UI
+        """
         try:
             if self.settings.publisher_id is None:
                 found = len(self.list_publishers())
                 return True, f"Signed in; the service principal is a user of {found} publishers."
             offers = self.list_offers()
         except (CloudPartnerError, ValueError, AirflowNotFoundException) as error:
-            # In the UI what is tested has a name that Airflow made up.
+            # Airflow tests a connection under an id that it generates.
             return False, str(error).replace(f"Connection {self.cloud_partner_conn_id!r}", "The connection")
         return True, f"Signed in; publisher {self.settings.publisher_id} has {len(offers)} offers."
 
@@ -318,12 +327,17 @@ class CloudPartnerHook(HttpHook):
 
     @property
     def settings(self) -> Settings:
-        """What the connection says, read once. Not for use inside an event loop.
+        """The settings of the connection, read once. Do not use this property in an event loop.
 
-        :raises ValueError: the connection can't be used
+        :raises AirflowNotFoundException: Airflow finds no such connection
+        :raises ValueError: the connection cannot be decrypted or used
+        :raises CloudPartnerError: Airflow cannot return the connection now
         """
         if self._settings is None:
-            connection = self.get_connection(self.cloud_partner_conn_id)
+            with explain_airflow_errors(self.cloud_partner_conn_id):
+                connection = self.get_connection(self.cloud_partner_conn_id)
+                raw_extra = connection.extra  # which Airflow may decrypt only now
+            check_extra(self.cloud_partner_conn_id, raw_extra)
             self._settings = Settings.from_connection(connection, connection.extra_dejson)
         return self._settings
 
@@ -374,7 +388,7 @@ class CloudPartnerHook(HttpHook):
         if response.status == 401:
             self._token = None  # revoked, or refused for another reason that a fresh one may cure
             response = self._send_once(call)
-        return read_response(call, response, self._sent_token)
+        return read_response(call, response, self._sent_token, self.settings)
 
     def _send_once(self, call: Request[Any]) -> Response:
         """Send a request once.
@@ -419,30 +433,26 @@ class CloudPartnerHook(HttpHook):
             await kept.release()
 
     async def asettings(self) -> Settings:
-        """Return what the connection says, read once, without blocking the event loop.
+        """Return the settings of the connection, read once, without blocking the event loop.
 
-        :raises ValueError: the connection can't be used
-        :raises CloudPartnerError: Airflow can't say what it is, for now
+        :raises AirflowNotFoundException: Airflow finds no such connection
+        :raises ValueError: the connection cannot be decrypted or used
+        :raises CloudPartnerError: Airflow cannot return the connection now
         """
         if self._settings is None:
-            # A thousand waits that begin together ask Airflow once.
+            # A thousand triggers that start together read the connection once.
             self._settings = await single_flight(
                 ("connection", self.cloud_partner_conn_id), self._read_connection
             )
         return self._settings
 
     async def _read_connection(self) -> Settings:
-        try:
+        with explain_airflow_errors(self.cloud_partner_conn_id):
             connection = await get_async_connection(self.cloud_partner_conn_id, hook=self)
+            raw_extra = connection.extra  # which Airflow may decrypt only now
+        check_extra(self.cloud_partner_conn_id, raw_extra)
+        with explain_airflow_errors(self.cloud_partner_conn_id):
             extra = await get_async_extra_dejson(connection)
-        except (ValueError, AirflowNotFoundException):
-            raise
-        except Exception as error:
-            # Airflow's own API is away for a while: no reason to end a wait of days.
-            raise CloudPartnerError(
-                f"Connection {self.cloud_partner_conn_id!r} can't be read from Airflow now: {error}",
-                unsent=True,
-            ) from error
         return Settings.from_connection(connection, extra)
 
     async def apoll(
@@ -456,11 +466,11 @@ class CloudPartnerHook(HttpHook):
         response, token = await self._aanswer(call, until)
         if response.body == before and 200 <= response.status < 300:
             return response, None
-        return response, read_response(call, response, token)
+        return response, read_response(call, response, token, await self.asettings())
 
     async def _asend(self, make_call: Callable[[Settings], Request[T]]) -> T:
         call = make_call(await self.asettings())
-        return read_response(call, *await self._aanswer(call))
+        return read_response(call, *await self._aanswer(call), await self.asettings())
 
     async def _aanswer(self, call: Request[Any], until: float | None = None) -> tuple[Response, str]:
         if self._kept is not None:

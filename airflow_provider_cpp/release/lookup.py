@@ -9,7 +9,12 @@ from typing import TYPE_CHECKING, TypeVar
 
 import tenacity
 
-from airflow_provider_cpp.core.errors import CloudPartnerError, ConflictError, NotFoundError
+from airflow_provider_cpp.core.errors import (
+    AuthenticationError,
+    CloudPartnerError,
+    ConflictError,
+    NotFoundError,
+)
 from airflow_provider_cpp.core.polling import LONGEST_RETRY_AFTER
 from airflow_provider_cpp.portal.locations import candidate_locations
 
@@ -35,11 +40,15 @@ log = logging.getLogger(__name__)
 
 
 def retry_transient(
-    ask: Callable[[], T], again: Callable[[CloudPartnerError], bool] = lambda error: error.is_transient
+    ask: Callable[[], T],
+    again: Callable[[CloudPartnerError], bool] = lambda error: (
+        error.is_transient and not isinstance(error, AuthenticationError)
+    ),
 ) -> T:
     """Ask, and again after the wait that the service asked for, or a growing one.
 
-    :param again: for which errors
+    :param again: for which errors; by default not for a credential that is unavailable, which a host without
+        any identity would retry in vain
     """
 
     def pause(state: tenacity.RetryCallState) -> float:

@@ -92,6 +92,7 @@ class _WaitSensor(NameMixin, WaitMixin, BaseSensorOperator):
             ask = getattr(context["ti"], "get_first_reschedule_date", None) if self.reschedule else None
             began = ask(context) if ask else None
             self._trigger = self._make_trigger(began.timestamp() if began else None)
+            self._trigger.first_poll_at = began.timestamp() if began else 0.0
         while True:
             decision, event = self._poll(self._get_hook(), self._trigger)
             self._seconds = decision.seconds

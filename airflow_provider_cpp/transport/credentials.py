@@ -1,19 +1,29 @@
-"""Credentials of azure-identity, and the errors for tokens that could not be obtained."""
+"""Credentials of azure-identity, the errors for tokens, and the identity that a token belongs to.
+
+:raises ValueError: raised by `make_credential` and `make_async_credential` for a connection or an environment
+    that azure-identity cannot use, before any request. Errors of `get_token` are converted by `token_error`.
+"""
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import re
 from typing import TYPE_CHECKING, Any
 
-from azure.core.exceptions import AzureError, ClientAuthenticationError
+from azure.core.exceptions import AzureError
 from requests.utils import get_environ_proxies, select_proxy
 
 from airflow_provider_cpp.core.errors import AuthenticationError, CloudPartnerError
 from airflow_provider_cpp.core.redaction import mask, mask_long_words
 from airflow_provider_cpp.core.text import html_to_text
 from airflow_provider_cpp.portal.locations import TOKEN_SCOPE
+from airflow_provider_cpp.transport.identity_errors import (
+    TokenFailure,
+    classify_token_error,
+    explain_refusal,
+)
 from airflow_provider_cpp.transport.library_logs import identity_log
 from airflow_provider_cpp.transport.settings import DEFAULT_AUTHORITY, Settings
 
@@ -23,27 +33,29 @@ if TYPE_CHECKING:
     import aiohttp
 
 
-# For any other identity host, asking the public cloud whether it exists is pointless, and may be impossible.
+# For other identity hosts, a lookup at the public cloud is useless and may be impossible.
 _KNOWN_AUTHORITIES = (DEFAULT_AUTHORITY, "https://login.microsoftonline.us", "https://login.chinacloudapi.cn")
 _IDENTITY_RETRIES = 2
-_CURES = {
-    "AADSTS7000215": "The client secret is wrong: the secret's value is wanted, not its id.",
-    "AADSTS7000222": "The client secret has expired: make a new one and put it into the connection.",
-    "AADSTS90002": "The tenant is wrong: extra 'tenantId' must be the directory (tenant) id of the "
-    "principal.",
-    "AADSTS900023": "The tenant is wrong: extra 'tenantId' must be the directory (tenant) id of the "
-    "principal.",
-    # In these words MSAL says it before it asks for a token.
-    "Unable to get authority configuration": "The tenant is wrong, or the authority: check the extras "
-    "'tenantId' and 'authority'.",
-    "AADSTS700016": "The client id is unknown in this tenant: check the login and the extra 'tenantId'.",
-}
+#: Environment variables of azure-identity whose values are secret.
+_SECRET_VARIABLES = (
+    "AZURE_CLIENT_SECRET",
+    "AZURE_CLIENT_CERTIFICATE_PASSWORD",
+    "AZURE_PASSWORD",
+    "MSI_SECRET",
+)
+#: Advice in messages of azure-identity that is longer than the cause.
+_ADVICE = re.compile(
+    r"\s*(Visit|See the troubleshooting guide for more information:|To mitigate this issue, please refer to "
+    r"the troubleshooting guidelines here at) https://\S+?(?=\.?(\s|$))( to troubleshoot\s+this issue)?\.?"
+)
+_ID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 
 
 def make_credential(settings: Settings, identity: ModuleType, **options: Any) -> Any:
     """Return the credential for a connection.
 
-    :param identity: `azure.identity`, or its async twin `azure.identity.aio` with the same names
+    :param identity: `azure.identity`, or `azure.identity.aio`, which has the same names
+    :raises ValueError: the certificate, the tenant or the environment cannot be used
     """
     options |= {
         "authority": settings.authority,
@@ -55,21 +67,10 @@ def make_credential(settings: Settings, identity: ModuleType, **options: Any) ->
     }
     if settings.proxies:
         options.setdefault("proxies", dict(settings.proxies))
-    if not settings.client_id:
-        transport = dict(options)
-        for name in ("managed_identity_client_id", "workload_identity_tenant_id"):
-            if value := getattr(settings, name):
-                options[name] = value
-        default = identity.DefaultAzureCredential(**options)
-        if settings.authority == DEFAULT_AUTHORITY or "AZURE_FEDERATED_TOKEN_FILE" not in os.environ:
-            return default
-        # The default credential hands its authority on to all but this one.
-        workload = identity.WorkloadIdentityCredential(
-            tenant_id=settings.workload_identity_tenant_id, **transport
-        )
-        return identity.ChainedTokenCredential(workload, default)
-    if settings.certificate_path:
-        try:
+    try:
+        if not settings.client_id:
+            return _default_credential(settings, identity, options)
+        if settings.certificate_path:
             return identity.CertificateCredential(
                 settings.tenant_id,
                 settings.client_id,
@@ -77,14 +78,55 @@ def make_credential(settings: Settings, identity: ModuleType, **options: Any) ->
                 password=settings.client_secret,
                 **options,
             )
-        except ValueError as error:
-            raise ValueError(
-                f"{settings.name}: the certificate at certificate_path {settings.certificate_path!r} can't "
-                f"be used: {error} Its passphrase, if it has one, is the connection's password."
-            ) from error
-    return identity.ClientSecretCredential(
-        settings.tenant_id, settings.client_id, settings.client_secret, **options
+        return identity.ClientSecretCredential(
+            settings.tenant_id, settings.client_id, settings.client_secret, **options
+        )
+    # Not only ValueError: cryptography raises TypeError for a passphrase that is missing or superfluous, and
+    # its own exceptions for some keys; the file may be unreadable.
+    except Exception as error:
+        raise ValueError(_unusable(settings, error)) from error
+
+
+def _default_credential(settings: Settings, identity: ModuleType, options: dict[str, Any]) -> Any:
+    named: dict[str, Any] = {
+        name: value
+        for name in ("managed_identity_client_id", "workload_identity_tenant_id")
+        if (value := getattr(settings, name))
+    }
+    default = identity.DefaultAzureCredential(**options, **named)
+    if settings.authority == DEFAULT_AUTHORITY or "AZURE_FEDERATED_TOKEN_FILE" not in os.environ:
+        return default
+    # The default credential passes its authority to each of its credentials except this one.
+    workload = identity.WorkloadIdentityCredential(
+        client_id=settings.managed_identity_client_id,
+        tenant_id=settings.workload_identity_tenant_id,
+        **options,
     )
+    return identity.ChainedTokenCredential(workload, default)
+
+
+def _unusable(settings: Settings, error: Exception) -> str:
+    """Return the message for a credential that cannot be created."""
+    # Secret values are not part of these messages, but a library may change.
+    words = _redacted(settings, f"{error}", 300)
+    if settings.certificate_path:
+        what = f"the certificate at certificate_path {settings.certificate_path!r} cannot be used"
+        if "password was not given" in words.lower():
+            cure = "The private key is encrypted: set the connection's password to its passphrase."
+        elif "password was given" in words.lower():
+            cure = "The private key is not encrypted: remove the connection's password."
+        else:
+            cure = (
+                "The file must hold a certificate and its RSA private key, as PEM or PKCS12. If the key is "
+                "encrypted, the connection's password must be its passphrase."
+            )
+    elif settings.client_id:
+        what = "the client id, the secret or the tenant cannot be used"
+        cure = "Check the login, the password and the extra 'tenantId'."
+    else:
+        what = "DefaultAzureCredential cannot be set up"
+        cure = "Correct the environment variables AZURE_* of this process, or set login and password."
+    return f"{settings.name}: {what}: {words.removesuffix('.') or type(error).__name__}. {cure}"
 
 
 def proxy_for(settings: Settings, url: str) -> dict[str, str]:
@@ -113,32 +155,90 @@ def make_async_credential(settings: Settings, session: aiohttp.ClientSession) ->
 
 
 def token_error(settings: Settings, error: Exception) -> CloudPartnerError:
-    """Return the error for a token that could not be had: an outage passes, a refusal stays."""
+    """Return the error for a token that could not be obtained.
+
+    :return: an `AuthenticationError` if the identity host refused the credential (permanent), or if no
+        credential is available (`unavailable`, transient); otherwise a transient `CloudPartnerError`
+    """
     said = error.message if isinstance(error, AzureError) else f"{type(error).__name__}: {error}"
-    secrets = (settings.client_secret, os.environ.get("IDENTITY_HEADER"))
-    words = mask_long_words(mask(html_to_text(said, 500), secrets))
-    status = getattr(getattr(error, "response", None), "status_code", None)
-    # What is no JSON is not the identity host's answer, but that of something in between.
-    refused = isinstance(error, ClientAuthenticationError) and not isinstance(
-        error.__cause__, AzureError | OSError | json.JSONDecodeError
-    )
-    # MSAL says an outage in these words, without the answer.
-    causes = f"{words} {error.__cause__} {getattr(error.__cause__, '__context__', None)}"
-    outage = re.search(r"\bHTTP (Error|status): (429|5\d\d)\b", causes)
-    if not refused or outage or status == 429 or (status or 0) >= 500:
+    words = _redacted(settings, _ADVICE.sub("", said), 1000 if not settings.client_id else 500)
+    words = words.removesuffix(".")
+    if settings.client_id:
+        source = f"{settings.authority} for client {settings.client_id} of tenant {settings.tenant_id}"
+    else:
+        source = "DefaultAzureCredential, which authenticates this process since the connection has no login"
+    failure = classify_token_error(settings, error, said)
+    if failure is TokenFailure.OUTAGE:
         return CloudPartnerError(
-            f"No token could be had from {settings.authority}, so nothing was sent ({settings.name}): "
-            f"{words.removesuffix('.')}. Check that the host can be reached from here, and its certificate "
-            "(extra 'verify').",
+            f"Could not get a token from {source}, so the request was not sent ({settings.name}): {words}. "
+            "Check that this process can reach the identity host, and its certificate (extra 'verify').",
             unsent=True,
         )
-    if settings.client_id:
-        who = f"client {settings.client_id} of tenant {settings.tenant_id}"
-        cure = AuthenticationError.hint
-    else:
-        who = "this host, which DefaultAzureCredential was to sign in, since the connection has no login,"
-        cure = "Set login and password, or give this host a managed or workload identity."
-    cure = next((known for sign, known in _CURES.items() if re.search(rf"{sign}\b", words)), cure)
+    if failure is TokenFailure.UNAVAILABLE:
+        named = settings.managed_identity_client_id
+        assigned = f", and assign the managed identity {named} to it" if named else ""
+        return AuthenticationError(
+            "Authentication failed: no credential is available. Set login and password, or give this host a "
+            f"managed or workload identity{assigned}. {settings.name} uses {source}. It reported: {words}.",
+            unsent=True,
+            unavailable=True,
+        )
+    refusal = explain_refusal(settings, said)
     return AuthenticationError(
-        f"{settings.name}: {settings.authority} gave {who} no token: {words.removesuffix('.')}. {cure}"
+        f"Authentication failed: {refusal.cause}. {refusal.cure.removesuffix('.')}. {settings.name} gets its "
+        f"token from {source}. The answer was: {words}."
     )
+
+
+def describe_identity(settings: Settings, token: str) -> str:
+    """Return a sentence that names the application which a token belongs to.
+
+    The claims of the token are read without a check of its signature, and only ids are returned. The token of
+    another issuer may be opaque: then the application is known from the connection or the environment.
+    """
+    claims, in_environment = _claims(token), _environment_application()
+    application = claims.get("appid") or claims.get("azp") or settings.client_id or in_environment
+    object_id = f", object id {claims['oid']}" if "oid" in claims else ""
+    if settings.client_id:
+        return f"Authenticated as client {application}{object_id}."
+    who = f"application {application}" if application else "an identity of this host"
+    text = f"Authenticated by DefaultAzureCredential as {who}{object_id}."
+    named = settings.managed_identity_client_id
+    if not named or not application or application.lower() == named.lower():
+        return text
+    cure = "set the connection's login and password to choose an application."
+    if application == in_environment:
+        cure = (
+            "the environment variables AZURE_CLIENT_ID, AZURE_TENANT_ID and AZURE_CLIENT_SECRET (or a "
+            "certificate) take precedence. Remove them from this process, or "
+        ) + cure
+    return f"{text} This is not the managed identity {named} that the connection names: {cure}"
+
+
+def _redacted(settings: Settings, text: str, limit: int) -> str:
+    secrets = (settings.client_secret, os.environ.get("IDENTITY_HEADER"))
+    hidden = (*secrets, *map(os.environ.get, _SECRET_VARIABLES))
+    return mask_long_words(mask(html_to_text(text, limit), hidden))
+
+
+def _claims(token: str) -> dict[str, str]:
+    """Return the claims of a JWT that are ids; none for another token."""
+    try:
+        payload = token.split(".")[1]
+        raw = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
+    except (IndexError, ValueError):
+        return {}
+    found = raw.items() if isinstance(raw, dict) else ()
+    # Nothing but an id may get from a token into a message.
+    return {name: value for name, value in found if isinstance(value, str) and _ID.fullmatch(value)}
+
+
+def _environment_application() -> str | None:
+    """Return the application of `EnvironmentCredential`, the first credential of `DefaultAzureCredential`.
+
+    If it is configured, it either returns a token or ends the chain.
+    """
+    credentials = ("AZURE_CLIENT_SECRET", "AZURE_CLIENT_CERTIFICATE_PATH")
+    if "AZURE_TENANT_ID" in os.environ and any(name in os.environ for name in credentials):
+        return os.environ.get("AZURE_CLIENT_ID")
+    return None

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import requests
 from urllib3.exceptions import NewConnectionError
 
-from airflow_provider_cpp.core.errors import CloudPartnerError
+from airflow_provider_cpp.core.errors import AuthenticationError, CloudPartnerError, PermissionDeniedError
 from airflow_provider_cpp.core.redaction import mask
 from airflow_provider_cpp.core.text import html_to_text
+from airflow_provider_cpp.transport.credentials import describe_identity
 
 if TYPE_CHECKING:
     from airflow_provider_cpp.core.http import Request, Response
@@ -19,12 +20,19 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-def read_response(call: Request[T], response: Response, token: str) -> T:
-    """Return what an answer means; an error of it without the token, which a gateway's page may repeat."""
+def read_response(call: Request[T], response: Response, token: str, settings: Settings) -> T:
+    """Return the result of a request, or raise the error that its response reports.
+
+    The error does not contain the token, even if the response repeats it. For a 401 or 403 it names the
+    application that the token belongs to.
+    """
     try:
         return call.read(response)
     except CloudPartnerError as error:
-        error.args = (mask(str(error), [token]),)
+        message = mask(str(error), [token])
+        if isinstance(error, AuthenticationError | PermissionDeniedError):
+            message = f"{message} {describe_identity(settings, token)}"
+        error.args = (message,)
         error.code = error.code and mask(error.code, [token])
         raise
 

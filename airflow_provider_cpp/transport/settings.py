@@ -68,7 +68,9 @@ class Settings:
             base_url=_base_url(name, connection),
             publisher_id=text("publisherId"),
             client_id=(connection.login or "").strip() or None,
-            client_secret=connection.password or None,
+            # Whitespace may be part of a certificate's passphrase, but not of a client secret.
+            client_secret=(connection.password or "").strip("\r\n" if text("certificate_path") else None)
+            or None,
             tenant_id=text("tenantId"),
             authority=_authority(name, text("authority")),
             certificate_path=text("certificate_path"),

@@ -106,7 +106,7 @@ def test_the_password_of_a_proxy_that_is_away_is_neither_told_nor_logged(
     with socket.socket() as closed:  # bound, but not listening
         closed.bind(("127.0.0.1", 0))
         far(proxies={"https": f"http://user:a-proxy-password@127.0.0.1:{closed.getsockname()[1]}"})
-        with pytest.raises(CloudPartnerError, match="No token could be had") as raised:
+        with pytest.raises(CloudPartnerError, match="Could not get a token") as raised:
             ask(twin)
     assert raised.value.is_unprocessed
     assert "a-proxy-password" not in "".join(traceback.format_exception(raised.value))
