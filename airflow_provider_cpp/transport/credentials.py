@@ -8,7 +8,6 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from azure.core.exceptions import AzureError, ClientAuthenticationError
-from requests.utils import get_environ_proxies, select_proxy
 
 from airflow_provider_cpp.core.errors import AuthenticationError, CloudPartnerError
 from airflow_provider_cpp.core.redaction import mask, mask_long_words
@@ -53,8 +52,6 @@ def make_credential(settings: Settings, identity: ModuleType, **options: Any) ->
         "retry_total": _IDENTITY_RETRIES,
         "logger": identity_log,
     }
-    if settings.proxies:
-        options.setdefault("proxies", dict(settings.proxies))
     if not settings.client_id:
         transport = dict(options)
         for name in ("managed_identity_client_id", "workload_identity_tenant_id"):
@@ -87,35 +84,26 @@ def make_credential(settings: Settings, identity: ModuleType, **options: Any) ->
     )
 
 
-def proxy_for(settings: Settings, url: str) -> dict[str, str]:
-    """Return the proxy to a host, the connection's or else the environment's, as azure-core wants it."""
-    proxy = select_proxy(url, dict(settings.proxies) or get_environ_proxies(url))
-    return {"http": proxy, "https": proxy} if proxy else {}
-
-
 def make_async_credential(settings: Settings, session: aiohttp.ClientSession) -> tuple[Any, Any]:
     """Return the async credential of a connection, and its token provider."""
     import azure.identity.aio
-    from azure.core.pipeline.transport import AioHttpTransport
+
+    from airflow_provider_cpp.transport.identity_transports import AsyncIdentityTransport
 
     # On the shared session, so that its TLS context serves for the identity host as well.
-    transport = AioHttpTransport(
-        session=session,
-        session_owner=False,
-        connection_timeout=settings.timeout,
-        read_timeout=settings.timeout,
-    )
-    # A session that is handed in is taken as it is, without the environment's proxies.
-    credential = make_credential(
-        settings, azure.identity.aio, transport=transport, proxies=proxy_for(settings, settings.authority)
-    )
+    transport = AsyncIdentityTransport(settings, session)
+    credential = make_credential(settings, azure.identity.aio, transport=transport)
     return credential, azure.identity.aio.get_bearer_token_provider(credential, TOKEN_SCOPE)
 
 
 def token_error(settings: Settings, error: Exception) -> CloudPartnerError:
     """Return the error for a token that could not be had: an outage passes, a refusal stays."""
     said = error.message if isinstance(error, AzureError) else f"{type(error).__name__}: {error}"
-    secrets = (settings.client_secret, os.environ.get("IDENTITY_HEADER"))
+    secrets = (
+        settings.client_secret,
+        os.environ.get("IDENTITY_HEADER"),
+        *settings.proxies.secrets(settings.authority),
+    )
     words = mask_long_words(mask(html_to_text(said, 500), secrets))
     status = getattr(getattr(error, "response", None), "status_code", None)
     # What is no JSON is not the identity host's answer, but that of something in between.
