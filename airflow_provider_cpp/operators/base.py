@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from airflow.providers.common.compat.sdk import AirflowSkipException, AirflowTaskTimeout, BaseOperator
 
+from airflow_provider_cpp.constants import DEFAULT_CONN_ID
 from airflow_provider_cpp.core.errors import CloudPartnerError
 from airflow_provider_cpp.core.http import quote_segment
 from airflow_provider_cpp.core.polling import FAILURE_STATUSES, SUCCESS_STATUSES
@@ -48,7 +49,7 @@ class OfferOperator(NameMixin, LinksMixin, BaseOperator):
         *,
         offer_id: str,
         publisher_id: str | None = None,
-        cloud_partner_conn_id: str = "cloud_partner_default",
+        cloud_partner_conn_id: str = DEFAULT_CONN_ID,
         map_index_template: str | None = NAME,
         **kwargs: Any,
     ) -> None:

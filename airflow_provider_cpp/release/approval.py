@@ -11,6 +11,7 @@ from unicodedata import category
 import yaml
 from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSkipException, task
 
+from airflow_provider_cpp.constants import DEFAULT_CONN_ID
 from airflow_provider_cpp.core.errors import CloudPartnerError, NotFoundError
 from airflow_provider_cpp.portal.locations import preview_url
 
@@ -97,7 +98,7 @@ def _keep_question(ti_id: Any, task: ApprovalOperator) -> Any:
     map_index_template="{{ [task.op_kwargs.publisher_id, task.op_kwargs.offer_id] | select | join('/') }}",
 )
 def review(
-    offer_id: str, publisher_id: str | None = None, cloud_partner_conn_id: str = "cloud_partner_default"
+    offer_id: str, publisher_id: str | None = None, cloud_partner_conn_id: str = DEFAULT_CONN_ID
 ) -> dict[str, Any]:
     """Sum up what is to be approved: `version`, `subject` and `body`.
 

@@ -111,7 +111,8 @@ class OfferOperations:
 
     def locations(self, submission: Submission) -> list[str]:
         """Return where a listed one may be found."""
-        return candidate_locations(submission, self.publisher_id, self.offer_id)
+        api_version = self.hook.settings.api_version
+        return candidate_locations(submission, self.publisher_id, self.offer_id, api_version)
 
     def find(self, submission: Submission) -> tuple[str, Operation] | None:
         """Return a listed one's Location and itself; None if the service shows it nowhere."""

@@ -17,6 +17,7 @@ from airflow.providers.common.compat.sdk import (
     PokeReturnValue,
 )
 
+from airflow_provider_cpp.constants import DEFAULT_CONN_ID
 from airflow_provider_cpp.core.http import quote_segment
 from airflow_provider_cpp.core.models import OFFER_STATES
 from airflow_provider_cpp.core.polling import FAILURE_STATUSES, SIGNOFF, SUCCESS_STATUSES, Until
@@ -43,7 +44,7 @@ class _WaitSensor(NameMixin, WaitMixin, BaseSensorOperator):
     def __init__(
         self,
         *,
-        cloud_partner_conn_id: str = "cloud_partner_default",
+        cloud_partner_conn_id: str = DEFAULT_CONN_ID,
         deferrable: bool = True,
         poke_interval: timedelta | float = 30,
         exponential_backoff: bool = True,

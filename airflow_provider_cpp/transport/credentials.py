@@ -13,7 +13,6 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from azure.core.exceptions import AzureError
-from requests.utils import get_environ_proxies, select_proxy
 
 from airflow_provider_cpp.core.errors import AuthenticationError, CloudPartnerError
 from airflow_provider_cpp.core.redaction import mask, mask_long_words
@@ -65,8 +64,6 @@ def make_credential(settings: Settings, identity: ModuleType, **options: Any) ->
         "retry_total": _IDENTITY_RETRIES,
         "logger": identity_log,
     }
-    if settings.proxies:
-        options.setdefault("proxies", dict(settings.proxies))
     try:
         if not settings.client_id:
             return _default_credential(settings, identity, options)
@@ -129,28 +126,15 @@ def _unusable(settings: Settings, error: Exception) -> str:
     return f"{settings.name}: {what}: {words.removesuffix('.') or type(error).__name__}. {cure}"
 
 
-def proxy_for(settings: Settings, url: str) -> dict[str, str]:
-    """Return the proxy to a host, the connection's or else the environment's, as azure-core wants it."""
-    proxy = select_proxy(url, dict(settings.proxies) or get_environ_proxies(url))
-    return {"http": proxy, "https": proxy} if proxy else {}
-
-
 def make_async_credential(settings: Settings, session: aiohttp.ClientSession) -> tuple[Any, Any]:
     """Return the async credential of a connection, and its token provider."""
     import azure.identity.aio
-    from azure.core.pipeline.transport import AioHttpTransport
+
+    from airflow_provider_cpp.transport.identity_transports import AsyncIdentityTransport
 
     # On the shared session, so that its TLS context serves for the identity host as well.
-    transport = AioHttpTransport(
-        session=session,
-        session_owner=False,
-        connection_timeout=settings.timeout,
-        read_timeout=settings.timeout,
-    )
-    # A session that is handed in is taken as it is, without the environment's proxies.
-    credential = make_credential(
-        settings, azure.identity.aio, transport=transport, proxies=proxy_for(settings, settings.authority)
-    )
+    transport = AsyncIdentityTransport(settings, session)
+    credential = make_credential(settings, azure.identity.aio, transport=transport)
     return credential, azure.identity.aio.get_bearer_token_provider(credential, TOKEN_SCOPE)
 
 
@@ -216,7 +200,8 @@ def describe_identity(settings: Settings, token: str) -> str:
 
 
 def _redacted(settings: Settings, text: str, limit: int) -> str:
-    secrets = (settings.client_secret, os.environ.get("IDENTITY_HEADER"))
+    proxy_secrets = settings.proxies.secrets(settings.authority)
+    secrets = (settings.client_secret, os.environ.get("IDENTITY_HEADER"), *proxy_secrets)
     hidden = (*secrets, *map(os.environ.get, _SECRET_VARIABLES))
     return mask_long_words(mask(html_to_text(text, limit), hidden))
 
