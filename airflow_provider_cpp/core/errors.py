@@ -14,6 +14,9 @@ class CloudPartnerError(Exception):
     :param retry_after: seconds that the service asked to wait, if it did
     :param unsent: the request surely never reached the service (connection refused, unknown host)
     :param accepted: the service accepted the request, but its answer can't be used
+    :param untrusted: the host's TLS certificate is not trusted. A first request is not retried, since only
+        the connection's `verify` or the host can cure it. Polling continues, since a proxy may present a wrong
+        certificate for a while.
     """
 
     hint: ClassVar[str] = ""
@@ -27,6 +30,7 @@ class CloudPartnerError(Exception):
         retry_after: float | None = None,
         unsent: bool = False,
         accepted: bool = False,
+        untrusted: bool = False,
     ) -> None:
         super().__init__(message)
         self.status = status
@@ -34,6 +38,7 @@ class CloudPartnerError(Exception):
         self.retry_after = retry_after
         self.unsent = unsent
         self.accepted = accepted
+        self.untrusted = untrusted
 
     @property
     def is_transient(self) -> bool:

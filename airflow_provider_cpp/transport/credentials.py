@@ -14,6 +14,7 @@ from airflow_provider_cpp.core.errors import AuthenticationError, CloudPartnerEr
 from airflow_provider_cpp.core.redaction import mask, mask_long_words
 from airflow_provider_cpp.core.text import html_to_text
 from airflow_provider_cpp.portal.locations import TOKEN_SCOPE
+from airflow_provider_cpp.transport.failures import is_untrusted
 from airflow_provider_cpp.transport.library_logs import identity_log
 from airflow_provider_cpp.transport.settings import DEFAULT_AUTHORITY, Settings
 
@@ -131,6 +132,7 @@ def token_error(settings: Settings, error: Exception) -> CloudPartnerError:
             f"{words.removesuffix('.')}. Check that the host can be reached from here, and its certificate "
             "(extra 'verify').",
             unsent=True,
+            untrusted=is_untrusted(error),
         )
     if settings.client_id:
         who = f"client {settings.client_id} of tenant {settings.tenant_id}"

@@ -45,6 +45,7 @@ def no_response_error(
         f"or gave no answer ({type(error).__name__}: {reason}). Check host, network, proxy and certificate "
         "(extra 'verify').",
         unsent=unsent,
+        untrusted=is_untrusted(error),
     )
 
 
@@ -57,3 +58,17 @@ def is_unsent(error: Exception) -> bool:
         reason.args[0] if isinstance(error, requests.exceptions.SSLError) and reason and reason.args else None
     )
     return isinstance(reason, NewConnectionError) or isinstance(cause, ssl.SSLCertVerificationError)
+
+
+def is_untrusted(error: BaseException) -> bool:
+    """Return whether an untrusted TLS certificate caused an error of requests, aiohttp or azure-core."""
+    pending: list[object] = [error]
+    seen: set[int] = set()
+    while pending:
+        cause = pending.pop()
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return True
+        if isinstance(cause, BaseException) and id(cause) not in seen:
+            seen.add(id(cause))
+            pending += [*cause.args, getattr(cause, "reason", None), cause.__cause__, cause.__context__]
+    return False
