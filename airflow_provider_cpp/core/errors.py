@@ -15,8 +15,7 @@ class CloudPartnerError(Exception):
     :param unsent: the request surely never reached the service (connection refused, unknown host)
     :param accepted: the service accepted the request, but its answer can't be used
     :param untrusted: the host's TLS certificate is not trusted. A first request is not retried, since only
-        the connection's `verify` or the host can cure it. Polling continues, since a proxy may present a wrong
-        certificate for a while.
+        the connection's `verify` or the host can cure it. Polling continues, as after an outage.
     """
 
     hint: ClassVar[str] = ""

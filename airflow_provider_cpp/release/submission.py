@@ -79,7 +79,7 @@ class Submitter(ABC):
         self.journal = journal
         self.policy = policy
         self._listed: list[Submission] = []
-        # Ids of the operations that the service listed before this task sent a request.
+        # Ids of the operations that no request of this task started, or that are not to be adopted.
         self._known_ids: frozenset[str] = frozenset()
         # Whether a request was sent whose outcome is unknown.
         self._in_doubt = False
@@ -294,8 +294,8 @@ class Submitter(ABC):
         :raises CloudPartnerError: the service refused the request, or the outcome stays unknown. The next
             attempt of the task looks the operation up before it sends anything.
         """
-        if not self._in_doubt:
-            self._known_ids = frozenset(submission.id for submission in self._listed)
+        # `adopt` has rejected these.
+        self._known_ids |= {submission.id for submission in self._listed}
         retry = Retry(f"Starting the {self.verb} of {self.offer}")
         unknown_outcomes = 0
         while True:
