@@ -186,7 +186,9 @@ class Submitter(ABC):
             for submission in filter(self.matches, running):
                 location, operation = self._find_running(submission)
                 if self._can_adopt(location, operation, submission):
-                    log.info("%s: adopting %s.", self.offer, describe(submission))
+                    log.info(
+                        "%s: adopting %s, which the list shows as running.", self.offer, describe(submission)
+                    )
                     return location
                 is_outdated |= operation.status is OperationStatus.SUCCEEDED
             for submission in running:
@@ -198,7 +200,9 @@ class Submitter(ABC):
         for submission in self._listed:
             is_success = self.matches(submission) and submission.status is OperationStatus.SUCCEEDED
             if is_success and self._is_of_this_run(submission) and self.is_applied():
-                log.info("%s: adopting %s of this Dag run.", self.offer, describe(submission))
+                log.info(
+                    "%s: adopting %s, which succeeded in this Dag run.", self.offer, describe(submission)
+                )
                 return self.offer.locate(submission)[0]
         return None
 
