@@ -299,7 +299,7 @@ class Submitter(ABC):
             attempt of the task looks the operation up before it sends anything.
         """
         # `adopt` has rejected these.
-        self._known_ids |= {submission.id for submission in self._listed}
+        self._known_ids |= {submission.id for submission in self._listed if submission.id}
         retry = Retry(f"Starting the {self.verb} of {self.offer}")
         unknown_outcomes = 0
         while True:
@@ -331,39 +331,40 @@ class Submitter(ABC):
                 return location
 
     def _find_started(self, error: CloudPartnerError) -> str | None:
-        """Return the Location of the operation that the request started in spite of an error.
+        """Return the Location of the operation that the request started in spite of an error; None if none.
 
         A refusal, too, may be the result of an earlier request that had its effect.
 
         :raises ConflictError: an operation is running that is not to be adopted
         """
-        submission, found = None, None
-        if self._in_doubt:
-            log.warning("%s: looking up whether the request started a %s. %s", self.offer, self.verb, error)
-            pauses = lookup.LONG_DELAYS if error.accepted else lookup.SHORT_DELAYS
-            is_refused = isinstance(error, ConflictError)
-            submission = self._look_up(self._is_new, pauses, report_others=is_refused)
-            if submission is not None:
-                found, _ = self.offer.locate(submission)
-                self._refuse_if_stale(submission)
-        else:
+        if not self._in_doubt:
             self.journal.refused()
-        if submission is None and isinstance(error, ConflictError):
-            submission, found = self._resolve_conflict(error)
-        if submission is not None and found is not None:
-            self.journal.accepted(found)
-            log.info("%s: found %s; the request is not sent again.", self.offer, describe(submission))
-        return found
+        if isinstance(error, ConflictError):
+            submission, location = self._resolve_conflict(error)
+        elif self._in_doubt:
+            log.warning("%s: looking up whether the request started a %s. %s", self.offer, self.verb, error)
+            found = self._look_up(self._is_new, lookup.LONG_DELAYS if error.accepted else lookup.SHORT_DELAYS)
+            if found is None:
+                return None
+            submission, (location, _) = found, self.offer.locate(found)
+            self._refuse_if_stale(submission)
+        else:
+            return None
+        self.journal.accepted(location)
+        log.info("%s: found %s; the request is not sent again.", self.offer, describe(submission))
+        return location
 
     def _resolve_conflict(self, refusal: ConflictError) -> tuple[Submission, str]:
-        """Return the operation that another client started between the lookup and the request.
+        """Return the running operation that caused a refusal: this task's own, or another client's.
 
         :raises ConflictError: it is not to be adopted, or the list does not show it
         """
+        log.warning("%s: looking up which operation is running. %s", self.offer, refusal)
         running = self._look_up(self._is_running, lookup.LONG_DELAYS, report_others=True)
         if running is None:
             raise refusal
-        location, operation = self._find_running(running)
+        is_own = self._in_doubt and self._is_new(running)
+        location, operation = self.offer.locate(running) if is_own else self._find_running(running)
         if self._can_adopt(location, operation, running):
             return running, location
         raise ConflictError(
@@ -391,10 +392,14 @@ class Submitter(ABC):
         return submission.is_running and self.matches(submission)
 
     def _is_new(self, submission: Submission) -> bool:
-        """Return whether a request of this task may have started an operation."""
-        if not submission.id:  # then a running operation cannot be distinguished
-            return self._is_running(submission)
-        return self.matches(submission) and submission.id not in self._known_ids
+        """Return whether a request of this task may have started an operation.
+
+        The known ids may be incomplete, because the list was out of date. So an operation that has ended is
+        new only if it ended since the Dag run started.
+        """
+        if not self.matches(submission) or submission.id in self._known_ids:
+            return False
+        return submission.is_running or (bool(submission.id) and self._is_of_this_run(submission))
 
     def _wait_until_shown(self, location: str) -> None:
         """Wait until the service shows the new operation, if an earlier one had the same Location.

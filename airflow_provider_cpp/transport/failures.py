@@ -70,5 +70,6 @@ def is_untrusted(error: BaseException) -> bool:
             return True
         if isinstance(cause, BaseException) and id(cause) not in seen:
             seen.add(id(cause))
-            pending += [*cause.args, getattr(cause, "reason", None), cause.__cause__, cause.__context__]
+            pending += [*cause.args, cause.__cause__, cause.__context__]
+            pending += [getattr(cause, name, None) for name in ("reason", "inner_exception")]
     return False
