@@ -8,30 +8,29 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from harness import Log, clear_faults, eventually, operations, revise, state_of
+from harness import Log, clear_faults, eventually, revise, state_of
+from submitting import (
+    SUBMISSIONS,
+    KilledError,
+    adopt_or_fail,
+    each_slow,
+    freeze_list,
+    listed,
+    location_of,
+    migrated_or_not,
+    operator,
+    states,
+    statuses,
+)
 
 from airflow_provider_cpp import version_compat
 from airflow_provider_cpp.exceptions import CloudPartnerError, ConflictError, ValidationError
 from airflow_provider_cpp.hooks.cloud_partner import CloudPartnerHook
-from airflow_provider_cpp.operators.cloud_partner import GoLiveOperator, PublishOperator
 
 if TYPE_CHECKING:
     from dev.emulator_process import Emulator
 
 Context = dict[str, Any]
-
-SUBMISSIONS = "submissions/$"
-ATTEMPTS = 1000
-go_live_and_publish = pytest.mark.parametrize(
-    ("verb", "offer"),
-    [
-        ("golive", "slow"),
-        ("golive", "slow-classic"),
-        ("publish", "next-slow"),
-        ("publish", "next-slow-classic"),
-    ],
-)
-migrated_or_not = pytest.mark.parametrize("kind", ["", "-classic"])
 
 
 class Store:
@@ -67,24 +66,6 @@ def store(context: Context, monkeypatch: pytest.MonkeyPatch) -> Store:
     return context["task_state_store"]  # type: ignore[no-any-return]
 
 
-class KilledError(BaseException):
-    """Ends an attempt as a SIGKILL does: no code of the task runs after it."""
-
-
-def task(verb: str, offer: str, **arguments: Any) -> GoLiveOperator | PublishOperator:
-    kind = GoLiveOperator if verb == "golive" else PublishOperator
-    return kind(task_id="task", offer_id=offer, **{"poke_interval": 0.01, "max_wait": 0.05, **arguments})
-
-
-def posts(emulator: Emulator, verb: str = "golive") -> list[int | None]:
-    """Status of the response to each request."""
-    return [post["status"] for post in emulator.requests(method="POST", path=f"/{verb}$")]
-
-
-def freeze_list(emulator: Emulator, body: str = "[]", count: int = ATTEMPTS) -> None:
-    emulator.inject(path=SUBMISSIONS, count=count, replace={"body": body})
-
-
 def kill_in(monkeypatch: pytest.MonkeyPatch, verb: str, *, after: bool) -> None:
     """Kill the attempt before or after its next request reaches the service."""
     name = {"golive": "go_live"}.get(verb, verb)
@@ -108,15 +89,15 @@ def clear(context: Context) -> None:
 # --- the record has a Location ---
 
 
-@go_live_and_publish
-@pytest.mark.parametrize("if_running", ["adopt", "fail"])
+@each_slow
+@adopt_or_fail
 def test_retry_adopts_recorded_operation_without_the_list(
     emulator: Emulator, context: Context, verb: str, offer: str, if_running: str, log: Log
 ) -> None:
-    location = task(verb, offer).execute(context)
+    location = operator(verb, offer).execute(context)
     freeze_list(emulator)
-    assert task(verb, offer, if_running=if_running).execute(context) == location
-    assert posts(emulator, verb) == [202]
+    assert operator(verb, offer, if_running=if_running).execute(context) == location
+    assert statuses(emulator, verb) == [202]
     assert log.containing(f"contoso/{offer}: an earlier attempt started the")
 
 
@@ -124,7 +105,7 @@ def test_other_clients_go_live_is_a_conflict_with_if_running_fail(
     emulator: Emulator, context: Context
 ) -> None:
     with pytest.raises(ConflictError, match="goLive runs on it"):
-        task("golive", "going-live", if_running="fail").execute(context)
+        operator("golive", "going-live", if_running="fail").execute(context)
     assert context["task_state_store"].values == {}
 
 
@@ -133,13 +114,13 @@ def test_other_clients_go_live_is_a_conflict_with_if_running_fail(
 def test_retry_adopts_recorded_success_in_spite_of_clocks(
     emulator: Emulator, context: Context, kind: str, newer_preview: bool
 ) -> None:
-    location = task("golive", f"quick{kind}").execute(context)
+    location = operator("golive", f"quick{kind}").execute(context)
     eventually(lambda: state_of(emulator, f"quick{kind}") == "completed")
     context["dag_run"] = SimpleNamespace(start_date=datetime.now(UTC) + timedelta(days=1))
     if newer_preview:
         publish_newer_version(f"quick{kind}")
-    assert task("golive", f"quick{kind}").execute(context) == location
-    assert posts(emulator) == [202]
+    assert operator("golive", f"quick{kind}").execute(context) == location
+    assert statuses(emulator) == [202]
 
 
 @migrated_or_not
@@ -147,14 +128,14 @@ def test_retry_adopts_recorded_success_in_spite_of_clocks(
 def test_cleared_task_repeats_a_success_only_for_a_newer_preview(
     emulator: Emulator, context: Context, kind: str, newer_preview: bool
 ) -> None:
-    task("golive", f"quick{kind}").execute(context)
+    operator("golive", f"quick{kind}").execute(context)
     eventually(lambda: state_of(emulator, f"quick{kind}") == "completed")
     if newer_preview:
         publish_newer_version(f"quick{kind}")
     clear(context)
-    location = task("golive", f"quick{kind}").execute(context)
-    assert location == operations(emulator, f"quick{kind}")[0]["location"]
-    assert posts(emulator) == [202] * (1 + newer_preview)
+    location = operator("golive", f"quick{kind}").execute(context)
+    assert location == location_of(emulator, f"quick{kind}")
+    assert statuses(emulator) == [202] * (1 + newer_preview)
 
 
 def publish_newer_version(offer: str) -> None:
@@ -177,16 +158,15 @@ def test_recorded_operation_without_success_is_started_again(
     emulator: Emulator, context: Context, kind: str, end: str, cleared: bool
 ) -> None:
     offer = {"failed": "failing", "canceled": "slow"}[end] + kind
-    task("golive", offer).execute(context)
+    operator("golive", offer).execute(context)
     if end == "canceled":
         CloudPartnerHook().cancel(offer)
     eventually(lambda: state_of(emulator, offer) == end)
     if cleared:
         clear(context)
-    location = task("golive", offer).execute(context)
-    latest, first = operations(emulator, offer)
-    assert location == latest["location"]
-    assert (first["submissionState"], posts(emulator)) == (end, [202, 202])
+    location = operator("golive", offer).execute(context)
+    assert location == location_of(emulator, offer)
+    assert (states(emulator, offer)[1], statuses(emulator)) == (end, [202, 202])
 
 
 def test_recorded_operation_that_the_service_lost_is_started_again(
@@ -194,37 +174,36 @@ def test_recorded_operation_that_the_service_lost_is_started_again(
 ) -> None:
     lost = "/api/publishers/contoso/offers/slow/operations/1?api-version=2017-10-31"
     store.set("cloud_partner_go_live", {"location": lost, "generation": 2})
-    assert task("golive", "slow").execute(context) == operations(emulator, "slow")[0]["location"]
+    assert operator("golive", "slow").execute(context) == location_of(emulator, "slow")
     assert log.containing(f"the service does not show {lost}")
 
 
 # --- the record has no Location: it is unknown whether the request was sent ---
 
 
-@go_live_and_publish
+@each_slow
 def test_request_of_killed_attempt_is_found_in_an_outdated_list(
     emulator: Emulator, context: Context, monkeypatch: pytest.MonkeyPatch, verb: str, offer: str, log: Log
 ) -> None:
-    outdated = json.dumps([one.raw for one in CloudPartnerHook().list_operations(offer)])
+    outdated = listed(offer)
     kill_in(monkeypatch, verb, after=True)
     with pytest.raises(KilledError):
-        task(verb, offer).execute(context)
+        operator(verb, offer).execute(context)
     freeze_list(emulator, outdated, count=6)
-    (started,) = operations(emulator, offer, {"golive": "goLive"}.get(verb, verb))
-    assert task(verb, offer).execute(context) == started["location"]
-    assert posts(emulator, verb) == [202]
+    assert operator(verb, offer).execute(context) == location_of(emulator, offer, verb)
+    assert statuses(emulator, verb) == [202]
     assert log.containing("of an earlier attempt; adopting it")
 
 
-@go_live_and_publish
+@each_slow
 def test_request_that_a_killed_attempt_did_not_send_is_sent_later(
     emulator: Emulator, context: Context, monkeypatch: pytest.MonkeyPatch, verb: str, offer: str, log: Log
 ) -> None:
     kill_in(monkeypatch, verb, after=False)
     with pytest.raises(KilledError):
-        task(verb, offer).execute(context)
-    assert task(verb, offer).execute(context)
-    assert posts(emulator, verb) == [202]
+        operator(verb, offer).execute(context)
+    assert operator(verb, offer).execute(context)
+    assert statuses(emulator, verb) == [202]
     assert log.containing("found no")
 
 
@@ -233,10 +212,10 @@ def test_lost_request_that_failed_is_not_adopted(
 ) -> None:
     kill_in(monkeypatch, "golive", after=True)
     with pytest.raises(KilledError):
-        task("golive", "failing").execute(context)
+        operator("golive", "failing").execute(context)
     eventually(lambda: state_of(emulator, "failing") == "failed")
-    task("golive", "failing").execute(context)
-    assert posts(emulator) == [202, 202]
+    operator("golive", "failing").execute(context)
+    assert statuses(emulator) == [202, 202]
 
 
 def test_old_success_is_not_adopted_for_a_lost_request(
@@ -247,7 +226,7 @@ def test_old_success_is_not_adopted_for_a_lost_request(
     context["dag_run"] = SimpleNamespace(start_date=datetime.now(UTC) + timedelta(days=1))
     store.set("cloud_partner_go_live", {"known_ids": [], "generation": 2})
     with pytest.raises(ValidationError, match="live already"):
-        task("golive", "quick").execute(context)
+        operator("golive", "quick").execute(context)
 
 
 def test_unknown_outcome_stays_recorded_until_it_is_known(
@@ -256,12 +235,12 @@ def test_unknown_outcome_stays_recorded_until_it_is_known(
     emulator.inject(path="golive$", close="after")
     emulator.inject(path=SUBMISSIONS, skip=1, count=100, status=500)
     with pytest.raises(CloudPartnerError, match="500"):
-        task("golive", "slow").execute(context)
+        operator("golive", "slow").execute(context)
     assert store.get("cloud_partner_go_live")["state"] == "sending"
     clear_faults(emulator)
-    location = task("golive", "slow").execute(context)
+    location = operator("golive", "slow").execute(context)
     assert store.get("cloud_partner_go_live")["location"] == location
-    assert len(posts(emulator)) == 1
+    assert len(statuses(emulator)) == 1
 
 
 @pytest.mark.parametrize("status", [400, 403, 404, 422])
@@ -270,21 +249,21 @@ def test_refused_request_leaves_no_record(
 ) -> None:
     emulator.inject(path="golive$", status=status)
     with pytest.raises(CloudPartnerError):
-        task("golive", "slow").execute(context)
+        operator("golive", "slow").execute(context)
     assert store.values == {}
 
 
 # --- the store ---
 
 
-@go_live_and_publish
+@each_slow
 def test_broken_store_does_not_fail_the_task(
     emulator: Emulator, context: Context, store: Store, verb: str, offer: str, log: Log
 ) -> None:
     store.is_broken = True
-    location = task(verb, offer).execute(context)
-    assert task(verb, offer).execute(context) == location
-    assert posts(emulator, verb) == [202]
+    location = operator(verb, offer).execute(context)
+    assert operator(verb, offer).execute(context) == location
+    assert statuses(emulator, verb) == [202]
     assert log.containing("Could not write to the task state store")
 
 
@@ -293,12 +272,12 @@ def test_unreadable_record_does_not_fail_the_task(
     emulator: Emulator, context: Context, store: Store, record: Any
 ) -> None:
     store.set("cloud_partner_go_live", record)
-    assert task("golive", "slow").execute(context)
-    assert posts(emulator) == [202]
+    assert operator("golive", "slow").execute(context)
+    assert statuses(emulator) == [202]
 
 
 def test_record_states_time_and_attempt(emulator: Emulator, context: Context, store: Store) -> None:
-    location = task("golive", "slow").execute(context)
+    location = operator("golive", "slow").execute(context)
     record = store.get("cloud_partner_go_live")
     assert (record["location"], record["attempt"]) == (location, 1)
     assert datetime.fromisoformat(record["time"]) <= datetime.now(UTC)
@@ -308,5 +287,5 @@ def test_airflow_without_a_store_uses_the_list(
     emulator: Emulator, context: Context, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(version_compat, "HAS_TASK_STATE_STORE", False)
-    task("golive", "slow").execute(context)
+    operator("golive", "slow").execute(context)
     assert store.values == {}
