@@ -26,9 +26,7 @@ if TYPE_CHECKING:
 
     from airflow_provider_cpp.hooks.cloud_partner import CloudPartnerHook
     from airflow_provider_cpp.links.cloud_partner import OfferLink
-    from airflow_provider_cpp.release.journal import Journal
-    from airflow_provider_cpp.release.lookup import OfferOperations
-    from airflow_provider_cpp.release.submission import IfRunning, Policy, Submitter
+    from airflow_provider_cpp.release.submission import IfRunning, Submitter
 
 
 #: What to do when there is nothing to do.
@@ -154,37 +152,26 @@ class OperationOperator(WaitMixin, OfferOperator):
         except CloudPartnerError:
             self.log.exception("%s: could not be canceled, as cancel_on_kill asks.", self.subject)
 
-    def _operations(self, hook: CloudPartnerHook, publisher_id: str) -> OfferOperations:
-        from airflow_provider_cpp.release.lookup import OfferOperations
-
-        return OfferOperations(hook, publisher_id, self.offer_id)
-
-    def _policy(self, context: Context, if_running: IfRunning) -> Policy:
-        """Return which existing operations the task adopts."""
+    def _submit(
+        self, submitter: Submitter, context: Context, *, if_running: IfRunning, if_applied: IfDone
+    ) -> str | None:
+        """Start the operation exactly once, and return its Location; None if there is nothing to do."""
+        from airflow_provider_cpp.release.journal import Journal
         from airflow_provider_cpp.release.submission import Policy
 
-        is_retry = getattr(context["ti"], "try_number", 1) > 1
-        return Policy(
-            if_running=if_running,
-            run_started_at=run_started_at(context.get("dag_run")),
-            may_be_canceling=self.cancel_on_kill and is_retry,
-        )
-
-    def _journal(self, context: Context, verb: str) -> Journal:
-        """Return the record of the task's request, in the task state store if this Airflow has one."""
-        from airflow_provider_cpp.release.journal import Journal
-
         ti = context["ti"]
-        return Journal(
+        attempt = getattr(ti, "try_number", None)
+        submitter.journal = Journal(
             context.get("task_state_store") if version_compat.HAS_TASK_STATE_STORE else None,
-            verb,
-            attempt=getattr(ti, "try_number", None),
+            attempt=attempt,
             # A clear raises `max_tries`; a retry does not.
             generation=getattr(ti, "max_tries", None),
         )
-
-    def _submit(self, submitter: Submitter, if_applied: IfDone) -> str | None:
-        """Start the operation exactly once, and return its Location; None if there is nothing to do."""
+        submitter.policy = Policy(
+            if_running=if_running,
+            run_started_at=run_started_at(context.get("dag_run")),
+            may_be_canceling=self.cancel_on_kill and (attempt or 1) > 1,
+        )
         if location := submitter.adopt():
             return location
         if if_applied == "submit" or not submitter.is_applied():

@@ -84,17 +84,15 @@ class PublishOperator(OperationOperator):
         self.if_published = if_published
 
     def _begin(self, hook: CloudPartnerHook, publisher_id: str, context: Context) -> str | None:
+        from airflow_provider_cpp.release.lookup import OfferOperations
         from airflow_provider_cpp.release.publish import Publish
 
         # Raises an error for an invalid address before any request.
         portal.publish(publisher_id, self.offer_id, notification_emails=self.notification_emails)
         publish = Publish(
-            self._operations(hook, publisher_id),
-            self._journal(context, Publish.verb),
-            self._policy(context, self.if_running),
-            notification_emails=self.notification_emails,
+            OfferOperations(hook, publisher_id, self.offer_id), notification_emails=self.notification_emails
         )
-        return self._submit(publish, self.if_published)
+        return self._submit(publish, context, if_running=self.if_running, if_applied=self.if_published)
 
 
 class GoLiveOperator(OperationOperator):
@@ -152,14 +150,11 @@ class GoLiveOperator(OperationOperator):
 
     def _begin(self, hook: CloudPartnerHook, publisher_id: str, context: Context) -> str | None:
         from airflow_provider_cpp.release.go_live import GoLive
+        from airflow_provider_cpp.release.lookup import OfferOperations
 
-        go_live = GoLive(
-            self._operations(hook, publisher_id),
-            self._journal(context, GoLive.verb),
-            self._policy(context, self.if_running),
-            version=to_version(self.version),
-        )
-        return self._submit(go_live, self.if_live)
+        offer = OfferOperations(hook, publisher_id, self.offer_id)
+        go_live = GoLive(offer, version=to_version(self.version))
+        return self._submit(go_live, context, if_running=self.if_running, if_applied=self.if_live)
 
 
 class CancelOperator(OperationOperator):
@@ -207,11 +202,12 @@ class CancelOperator(OperationOperator):
 
     def _begin(self, hook: CloudPartnerHook, publisher_id: str, context: Context) -> str | None:
         from airflow_provider_cpp.release.cancellation import cancel
+        from airflow_provider_cpp.release.lookup import OfferOperations
 
         # Refuses a bad address, before anything is sent.
         portal.cancel(publisher_id, self.offer_id, notification_emails=self.notification_emails)
         location = cancel(
-            self._operations(hook, publisher_id),
+            OfferOperations(hook, publisher_id, self.offer_id),
             lambda: hook.cancel(self.offer_id, publisher_id, notification_emails=self.notification_emails),
         )
         if location is None:

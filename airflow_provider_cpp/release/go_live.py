@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from airflow_provider_cpp.core.errors import ConflictError
-from airflow_provider_cpp.release.submission import Policy, Submitter
+from airflow_provider_cpp.release.submission import Submitter
 
 if TYPE_CHECKING:
     from airflow_provider_cpp.core.models import Offer, Operation, Submission
-    from airflow_provider_cpp.release.journal import Journal
-    from airflow_provider_cpp.release.lookup import OfferOperations
 
 
+@dataclass
 class GoLive(Submitter):
     """Take an offer from preview to production.
 
@@ -25,11 +25,7 @@ class GoLive(Submitter):
         "review the preview again."
     )
 
-    def __init__(
-        self, offer: OfferOperations, journal: Journal, policy: Policy, *, version: int | None = None
-    ) -> None:
-        super().__init__(offer, journal, policy)
-        self.version = version
+    version: int | None = None
 
     def send(self) -> str:
         """Send the go-live."""

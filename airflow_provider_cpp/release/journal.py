@@ -46,36 +46,29 @@ class Entry:
     is_retry: bool
 
 
+@dataclass(frozen=True)
 class Journal:
     """Record in the task state store that a request is about to be sent, and which operation it started.
 
     A store that fails never fails the task: without a record, the lookup at the service applies.
 
     :param store: Airflow's task state store for this task instance; None if this Airflow has no store
-    :param verb: the request, `go-live` or `publish`
+    :param key: key of the record in the store
     :param attempt: number of this attempt of the task
     :param generation: a number that differs after each clear of the task, and is the same in its retries
     """
 
-    def __init__(
-        self,
-        store: StateStore | None,
-        verb: str,
-        *,
-        attempt: int | None = None,
-        generation: int | None = None,
-    ) -> None:
-        self._store = store
-        self._key = f"cloud_partner_{verb.replace('-', '_')}"
-        self._attempt = attempt
-        self._generation = generation
+    store: StateStore | None = None
+    key: str = "cloud_partner_operation"
+    attempt: int | None = None
+    generation: int | None = None
 
     def read(self) -> Entry | None:
         """Return the latest record; None if there is no record."""
-        if self._store is None:
+        if self.store is None:
             return None
         try:
-            record = self._store.get(self._key)
+            record = self.store.get(self.key)
         except Exception as error:
             log.warning("Could not read the task state store; looking up the operations instead. %s", error)
             return None
@@ -85,7 +78,7 @@ class Journal:
         return Entry(
             location=location if isinstance(location, str) else None,
             known_ids=frozenset(known) if isinstance(known, list) else frozenset(),
-            is_retry=record.get("generation") == self._generation,
+            is_retry=record.get("generation") == self.generation,
         )
 
     def sending(self, known_ids: Iterable[str]) -> None:
@@ -98,23 +91,23 @@ class Journal:
 
     def refused(self) -> None:
         """Record that the request certainly had no effect."""
-        if self._store is None:
+        if self.store is None:
             return
         try:
-            self._store.delete(self._key)
+            self.store.delete(self.key)
         except Exception as error:
             log.warning("Could not delete the record in the task state store. %s", error)
 
     def _write(self, record: dict[str, Any]) -> None:
-        if self._store is None:
+        if self.store is None:
             return
         details = {
-            "attempt": self._attempt,
-            "generation": self._generation,
+            "attempt": self.attempt,
+            "generation": self.generation,
             "time": datetime.now(UTC).isoformat(timespec="seconds"),
         }
         try:
-            self._store.set(self._key, record | details)
+            self.store.set(self.key, record | details)
         except Exception as error:
             log.warning(
                 "Could not write to the task state store; a retry looks up the operations instead. %s", error

@@ -33,6 +33,7 @@ LONG_DELAYS = (*SHORT_DELAYS, 15.0, 30.0, 60.0)
 log = logging.getLogger(__name__)
 
 
+@dataclass
 class Retry:
     """Count the attempts of one request, and pause between them.
 
@@ -40,9 +41,8 @@ class Retry:
         `Reading the operations of contoso/web`
     """
 
-    def __init__(self, description: str) -> None:
-        self.description = description
-        self.attempt = 1
+    description: str
+    attempt: int = 1
 
     def pause_after(self, error: CloudPartnerError) -> bool:
         """Log a failed attempt and sleep before the next one; return False if there is no next attempt.

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from airflow_provider_cpp.release.submission import Policy, Submitter
+from airflow_provider_cpp.release.submission import Submitter
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from airflow_provider_cpp.core.models import Offer, Submission
-    from airflow_provider_cpp.release.journal import Journal
-    from airflow_provider_cpp.release.lookup import OfferOperations
 
 
+@dataclass
 class Publish(Submitter):
     """Publish an offer's draft to its preview.
 
@@ -27,16 +27,7 @@ class Publish(Submitter):
     )
     applied_state = "the preview has the draft's definition already"
 
-    def __init__(
-        self,
-        offer: OfferOperations,
-        journal: Journal,
-        policy: Policy,
-        *,
-        notification_emails: Sequence[str] = (),
-    ) -> None:
-        super().__init__(offer, journal, policy)
-        self.notification_emails = notification_emails
+    notification_emails: Sequence[str] = ()
 
     def send(self) -> str:
         """Send the publish."""

@@ -16,13 +16,14 @@ from __future__ import annotations
 
 import logging
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass, field
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from airflow_provider_cpp.core.errors import CloudPartnerError, ConflictError, NotFoundError
 from airflow_provider_cpp.core.models import OperationStatus
 from airflow_provider_cpp.portal.locations import candidate_locations
 from airflow_provider_cpp.release import lookup
+from airflow_provider_cpp.release.journal import Journal
 from airflow_provider_cpp.release.lookup import Retry, describe, poll_delays
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from airflow_provider_cpp.core.models import Operation, Submission
-    from airflow_provider_cpp.release.journal import Entry, Journal
+    from airflow_provider_cpp.release.journal import Entry
     from airflow_provider_cpp.release.lookup import OfferOperations
 
 IfRunning = Literal["adopt", "fail"]
@@ -61,6 +62,7 @@ class Policy:
     may_be_canceling: bool = False
 
 
+@dataclass
 class Submitter(ABC):
     """Start one kind of operation on one offer exactly once: call `adopt`, then `submit` if it returned None.
 
@@ -74,17 +76,17 @@ class Submitter(ABC):
     #: Cause and cure, if the running operation of this kind has other content than the request.
     stale_reason: ClassVar[str]
 
-    def __init__(self, offer: OfferOperations, journal: Journal, policy: Policy) -> None:
-        self.offer = offer
-        self.journal = journal
-        self.policy = policy
-        self._listed: list[Submission] = []
-        # Ids of the operations that no request of this task started, or that are not to be adopted.
-        self._known_ids: frozenset[str] = frozenset()
-        # Whether a request was sent whose outcome is unknown.
-        self._in_doubt = False
-        # Paths of operations that failed or were canceled. The next operation may reuse the path.
-        self._ended_at: set[str] = set()
+    offer: OfferOperations
+    _: KW_ONLY
+    journal: Journal = field(default_factory=Journal)
+    policy: Policy = Policy()
+    _listed: list[Submission] = field(default_factory=list, init=False)
+    # Ids of the operations that no request of this task started, or that are not to be adopted.
+    _known_ids: frozenset[str] = field(default=frozenset(), init=False)
+    # Whether a request was sent whose outcome is unknown.
+    _in_doubt: bool = field(default=False, init=False)
+    # Paths of operations that failed or were canceled. The next operation may reuse the path.
+    _ended_at: set[str] = field(default_factory=set, init=False)
 
     # --- what each kind of operation defines ----------------------------------------------------------------
 
@@ -135,16 +137,14 @@ class Submitter(ABC):
 
         :raises ConflictError: another kind of operation is running, or this kind with `if_running="fail"`
         """
-        location = self._reconnect() or self._adopt_listed()
+        entry = self.journal.read()
+        location = (self._reconnect(entry) if entry else None) or self._adopt_listed()
         if location is not None:
             self.journal.accepted(location)
         return location
 
-    def _reconnect(self) -> str | None:
+    def _reconnect(self, entry: Entry) -> str | None:
         """Return the Location of the operation that an earlier attempt of this task started."""
-        entry = self.journal.read()
-        if entry is None:
-            return None
         if entry.location is not None:
             return self._reconnect_to(entry.location, entry)
         log.info("%s: looking up the %s that an earlier attempt may have started.", self.offer, self.verb)

@@ -173,7 +173,7 @@ def test_recorded_operation_that_the_service_lost_is_started_again(
     emulator: Emulator, context: Context, store: Store, log: Log
 ) -> None:
     lost = "/api/publishers/contoso/offers/slow/operations/1?api-version=2017-10-31"
-    store.set("cloud_partner_go_live", {"location": lost, "generation": 2})
+    store.set("cloud_partner_operation", {"location": lost, "generation": 2})
     assert operator("golive", "slow").execute(context) == location_of(emulator, "slow")
     assert log.containing(f"the service does not show {lost}")
 
@@ -224,7 +224,7 @@ def test_old_success_is_not_adopted_for_a_lost_request(
     CloudPartnerHook().go_live("quick")
     eventually(lambda: state_of(emulator, "quick") == "completed")
     context["dag_run"] = SimpleNamespace(start_date=datetime.now(UTC) + timedelta(days=1))
-    store.set("cloud_partner_go_live", {"known_ids": [], "generation": 2})
+    store.set("cloud_partner_operation", {"known_ids": [], "generation": 2})
     with pytest.raises(ValidationError, match="live already"):
         operator("golive", "quick").execute(context)
 
@@ -236,10 +236,10 @@ def test_unknown_outcome_stays_recorded_until_it_is_known(
     emulator.inject(path=SUBMISSIONS, skip=1, count=100, status=500)
     with pytest.raises(CloudPartnerError, match="500"):
         operator("golive", "slow").execute(context)
-    assert store.get("cloud_partner_go_live")["state"] == "sending"
+    assert store.get("cloud_partner_operation")["state"] == "sending"
     clear_faults(emulator)
     location = operator("golive", "slow").execute(context)
-    assert store.get("cloud_partner_go_live")["location"] == location
+    assert store.get("cloud_partner_operation")["location"] == location
     assert len(statuses(emulator)) == 1
 
 
@@ -271,14 +271,14 @@ def test_broken_store_does_not_fail_the_task(
 def test_unreadable_record_does_not_fail_the_task(
     emulator: Emulator, context: Context, store: Store, record: Any
 ) -> None:
-    store.set("cloud_partner_go_live", record)
+    store.set("cloud_partner_operation", record)
     assert operator("golive", "slow").execute(context)
     assert statuses(emulator) == [202]
 
 
 def test_record_states_time_and_attempt(emulator: Emulator, context: Context, store: Store) -> None:
     location = operator("golive", "slow").execute(context)
-    record = store.get("cloud_partner_go_live")
+    record = store.get("cloud_partner_operation")
     assert (record["location"], record["attempt"]) == (location, 1)
     assert datetime.fromisoformat(record["time"]) <= datetime.now(UTC)
 
