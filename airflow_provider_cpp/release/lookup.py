@@ -26,7 +26,7 @@ ATTEMPTS = 8
 LONGEST_PAUSE = 30.0
 #: Pauses in seconds before each lookup of an operation that the service may not list yet. Use the short ones
 #: if a second request follows: the service refuses it if the operation exists. Use the long ones, two minutes
-#: in all, if the operation certainly exists, or if it is not known what an earlier attempt sent.
+#: in all, if the operation certainly exists, or if an earlier attempt may have started one.
 SHORT_DELAYS = (0.0, 1.0, 2.0, 4.0, 8.0)
 LONG_DELAYS = (*SHORT_DELAYS, 15.0, 30.0, 60.0)
 

@@ -125,7 +125,7 @@ class Submitter(ABC):
     # --- adopt an operation ---------------------------------------------------------------------------------
 
     def adopt(self) -> str | None:
-        """Return the Location of an operation that makes the request unnecessary; None if there is none.
+        """Return the Location of an operation that makes the request unnecessary, or None.
 
         These operations are adopted, in this order:
 

@@ -1,4 +1,4 @@
-"""What the tests of go-live and publish share; both are named by the last part of the request's path."""
+"""Helpers for the tests of go-live and publish; `verb` is the last part of the request's path."""
 
 from __future__ import annotations
 

@@ -78,7 +78,7 @@ def test_canceled_go_live_in_an_outdated_list_is_no_conflict(emulator: Emulator,
 # --- cancel ---
 
 
-def test_operation_that_started_during_a_postponed_cancel_keeps_running(
+def test_operation_started_during_a_postponed_cancel_keeps_running(
     emulator: Emulator, context: Context, log: Log
 ) -> None:
     hook = CloudPartnerHook()

@@ -273,9 +273,9 @@ def test_attempt_after_a_killed_worker_adopts_without_a_store(
     [
         ("golive", "nowhere", None, NotFoundError),
         ("golive", "next", None, ValidationError),
-        ("golive", "slow", "nobody", NotFoundError),
+        ("golive", "slow", "unknown", NotFoundError),
         ("publish", "nowhere", None, NotFoundError),
-        ("publish", "next", "nobody", NotFoundError),
+        ("publish", "next", "unknown", NotFoundError),
         ("publish", "invalid", None, ValidationError),
     ],
 )
