@@ -8,7 +8,12 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
-from airflow_provider_cpp.core.errors import CloudPartnerError, ConflictError, NotFoundError
+from airflow_provider_cpp.core.errors import (
+    AuthenticationError,
+    CloudPartnerError,
+    ConflictError,
+    NotFoundError,
+)
 from airflow_provider_cpp.core.polling import LONGEST_RETRY_AFTER
 from airflow_provider_cpp.portal.locations import candidate_locations
 
@@ -47,10 +52,11 @@ class Retry:
     def pause_after(self, error: CloudPartnerError) -> bool:
         """Log a failed attempt and sleep before the next one; return False if there is no next attempt.
 
-        There is no next attempt after `ATTEMPTS`, or if the host's certificate is not trusted: only a change
-        of the connection cures that.
+        There is no next attempt after `ATTEMPTS`, or if only a change of the connection or the host cures the
+        error: the certificate is not trusted, or no credential is available.
         """
-        if error.untrusted or self.attempt >= ATTEMPTS:
+        is_permanent = error.untrusted or isinstance(error, AuthenticationError)
+        if is_permanent or self.attempt >= ATTEMPTS:
             return False
         seconds = min(LONGEST_PAUSE, 0.5 * 2 ** (self.attempt - 1)) * random.uniform(0.5, 1)  # noqa: S311
         seconds = max(seconds, min(error.retry_after or 0.0, LONGEST_RETRY_AFTER))
@@ -144,9 +150,13 @@ class OfferOperations:
         except NotFoundError:
             return None
 
+    def locations(self, submission: Submission) -> list[str]:
+        """Return the Locations at which a list entry may be found."""
+        return candidate_locations(submission, self.publisher_id, self.offer_id)
+
     def find(self, submission: Submission) -> tuple[str, Operation] | None:
         """Return the Location and the operation of a list entry; None if the service does not show it yet."""
-        for location in candidate_locations(submission, self.publisher_id, self.offer_id):
+        for location in self.locations(submission):
             try:
                 return location, self.get_operation(location)
             except NotFoundError:
@@ -161,10 +171,9 @@ class OfferOperations:
         for _ in poll_delays(LONG_DELAYS):
             if found := self.find(submission):
                 return found
-        paths = candidate_locations(submission, self.publisher_id, self.offer_id)
         raise NotFoundError(
             f"{self}: the list of operations has {describe(submission)}, but the service answers 404 Not "
-            f"Found for {', '.join(paths) or 'its Location'}. The operation keeps running at the service. "
+            f"Found for {', '.join(self.locations(submission)) or 'its Location'}. The operation keeps running at the service. "
             "Retry the task later: it adopts the operation once the service shows it."
         )
 

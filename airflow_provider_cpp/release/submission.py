@@ -21,7 +21,6 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from airflow_provider_cpp.core.errors import CloudPartnerError, ConflictError, NotFoundError
 from airflow_provider_cpp.core.models import OperationStatus
-from airflow_provider_cpp.portal.locations import candidate_locations
 from airflow_provider_cpp.release import lookup
 from airflow_provider_cpp.release.journal import Journal
 from airflow_provider_cpp.release.lookup import Retry, describe, poll_delays
@@ -420,7 +419,7 @@ class Submitter(ABC):
                 log.warning("%s: the %s cannot be read yet. %s", self.offer, self.verb, error)
 
     def _paths(self, submission: Submission) -> set[str]:
-        return set(map(_path, candidate_locations(submission, self.offer.publisher_id, self.offer.offer_id)))
+        return set(map(_path, self.offer.locations(submission)))
 
 
 def _path(location: str) -> str:
