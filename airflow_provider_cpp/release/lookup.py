@@ -173,8 +173,8 @@ class OfferOperations:
                 return found
         raise NotFoundError(
             f"{self}: the list of operations has {describe(submission)}, but the service answers 404 Not "
-            f"Found for {', '.join(self.locations(submission)) or 'its Location'}. The operation keeps running at the service. "
-            "Retry the task later: it adopts the operation once the service shows it."
+            f"Found for {', '.join(self.locations(submission)) or 'its Location'}. The operation keeps "
+            "running at the service. Retry the task later: it adopts the operation once the service shows it."
         )
 
     def conflict(self, verb: str, running: Submission | str, why: str = "") -> ConflictError:
