@@ -15,6 +15,8 @@ class CloudPartnerError(Exception):
     :param unsent: the request certainly did not reach the service, for example because the connection was
         refused or no token was available
     :param accepted: the service accepted the request, but its response is unusable
+    :param untrusted: the host's TLS certificate is not trusted. A first request is not retried, since only
+        the connection's `verify` or the host can cure it. Polling continues, as after an outage.
     """
 
     hint: ClassVar[str] = ""
@@ -28,6 +30,7 @@ class CloudPartnerError(Exception):
         retry_after: float | None = None,
         unsent: bool = False,
         accepted: bool = False,
+        untrusted: bool = False,
     ) -> None:
         super().__init__(message)
         self.status = status
@@ -35,6 +38,7 @@ class CloudPartnerError(Exception):
         self.retry_after = retry_after
         self.unsent = unsent
         self.accepted = accepted
+        self.untrusted = untrusted
 
     @property
     def is_transient(self) -> bool:

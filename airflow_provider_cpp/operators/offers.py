@@ -54,7 +54,8 @@ class GetOfferOperator(OfferOperator):
         version = to_version(self.version)
         hook, publisher_id = self._open()
         offer = retry_transient(
-            lambda: hook.get_offer(self.offer_id, publisher_id, slot=self.slot, version=version)
+            lambda: hook.get_offer(self.offer_id, publisher_id, slot=self.slot, version=version),
+            description=f"Reading {self.subject}",
         )
         if offer.etag:
             context["ti"].xcom_push(key="etag", value=offer.etag)
@@ -105,7 +106,9 @@ class UpdateOfferOperator(OfferOperator):
         hook, publisher_id = self._open()
 
         def read() -> Offer:
-            return retry_transient(lambda: hook.get_offer(self.offer_id, publisher_id))
+            return retry_transient(
+                lambda: hook.get_offer(self.offer_id, publisher_id), description=f"Reading {self.subject}"
+            )
 
         if not self.if_match:
             raise ValueError(f"{self.subject}: if_match must be 'etag', '*' or an ETag; it is empty")
@@ -143,6 +146,7 @@ class UpdateOfferOperator(OfferOperator):
                 return retry_transient(
                     lambda: hook.put_offer(self.offer_id, wanted, publisher_id, if_match=if_match),
                     lambda error: error.is_unprocessed,
+                    description=f"Writing {self.subject}",
                 )
             except CloudPartnerError as error:
                 # A stale ETag, too, may come of the request before.

@@ -110,14 +110,20 @@ def review(
 
     hook = CloudPartnerHook(cloud_partner_conn_id)
     publisher = hook.settings.publisher(publisher_id)
-    preview = retry_transient(lambda: hook.get_offer(offer_id, publisher, slot="preview"))
+    preview = retry_transient(
+        lambda: hook.get_offer(offer_id, publisher, slot="preview"),
+        description=f"Reading the preview of {publisher}/{offer_id}",
+    )
     if preview.version is None:
         raise CloudPartnerError(
             f"The service doesn't say which version of {publisher}/{offer_id} is in preview, so none can be "
             "approved."
         )
     try:
-        production = retry_transient(lambda: hook.get_offer(offer_id, publisher, slot="production"))
+        production = retry_transient(
+            lambda: hook.get_offer(offer_id, publisher, slot="production"),
+            description=f"Reading the live version of {publisher}/{offer_id}",
+        )
     except NotFoundError:
         production = None
     if production and production.version == preview.version:

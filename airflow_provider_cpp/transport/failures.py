@@ -11,7 +11,7 @@ from urllib3.exceptions import ConnectTimeoutError, NewConnectionError, ProxyErr
 from airflow_provider_cpp.core.errors import AuthenticationError, CloudPartnerError, PermissionDeniedError
 from airflow_provider_cpp.core.redaction import mask
 from airflow_provider_cpp.core.text import html_to_text
-from airflow_provider_cpp.transport.credentials import describe_identity
+from airflow_provider_cpp.transport.identity import describe_identity
 from airflow_provider_cpp.transport.proxies import without_credentials
 
 if TYPE_CHECKING:
@@ -56,6 +56,7 @@ def no_response_error(
         f"or gave no answer ({type(error).__name__}: {reason}). Check host, network, "
         f"{f'proxy {proxy}' if proxy else 'proxy'} and certificate (extra 'verify').",
         unsent=unsent,
+        untrusted=is_untrusted(error),
     )
 
 
@@ -77,3 +78,18 @@ def is_unsent(error: Exception) -> bool:
         reason.args[0] if isinstance(error, requests.exceptions.SSLError) and reason and reason.args else None
     )
     return isinstance(reason, NewConnectionError) or isinstance(cause, ssl.SSLCertVerificationError)
+
+
+def is_untrusted(error: BaseException) -> bool:
+    """Return whether an untrusted TLS certificate caused an error of requests, aiohttp or azure-core."""
+    pending: list[object] = [error]
+    seen: set[int] = set()
+    while pending:
+        cause = pending.pop()
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return True
+        if isinstance(cause, BaseException) and id(cause) not in seen:
+            seen.add(id(cause))
+            pending += [*cause.args, cause.__cause__, cause.__context__]
+            pending += [getattr(cause, name, None) for name in ("reason", "inner_exception")]
+    return False

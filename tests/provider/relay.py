@@ -46,6 +46,7 @@ class Relay:
     emulator: Emulator
     verify: str
     tls: ssl.SSLContext
+    certificate_authority: bytes
     requests: list[Sent] = field(default_factory=list)
     before: Callable[[Sent], object] = lambda _: None
     after: Callable[[Sent], object] = lambda _: None
@@ -122,7 +123,7 @@ def running_relay(emulator: Emulator, directory: Path) -> Iterator[Relay]:
     bundle.write_bytes(Path(emulator.ca).read_bytes() + authority.cert_pem.bytes())
     tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert("localhost").configure_cert(tls)
-    relay = Relay(emulator, str(bundle), tls)
+    relay = Relay(emulator, str(bundle), tls, authority.cert_pem.bytes())
     relay.start()
     try:
         yield relay

@@ -18,7 +18,7 @@ from airflow_provider_cpp.exceptions import AuthenticationError, CloudPartnerErr
 from airflow_provider_cpp.hooks.cloud_partner import CloudPartnerHook
 from airflow_provider_cpp.operators.cloud_partner import GoLiveOperator
 from airflow_provider_cpp.sensors.cloud_partner import OperationSensor
-from airflow_provider_cpp.transport.credentials import describe_identity
+from airflow_provider_cpp.transport.identity import describe_identity
 from airflow_provider_cpp.transport.identity_errors import REFUSALS
 from dev.emulator_process import running_emulator
 

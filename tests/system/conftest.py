@@ -96,6 +96,7 @@ OFFERS = [
         _offer(f"user-{name}", stepSeconds={"live": 3600 * TIME_SCALE})
         for name in ("failed-canceling", "failed-canceling-slow", "limited-canceling", "impatient", "stalled")
     ),
+    *(_offer(f"killed-{name}") for name in ("before-xcom", "in-request")),
     # Of the example Dags.
     _releasable("contoso-web", state="live", version=3),
     _releasable("contoso-mail"),
