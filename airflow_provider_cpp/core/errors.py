@@ -17,6 +17,8 @@ class CloudPartnerError(Exception):
     """
 
     hint: ClassVar[str] = ""
+    #: Instead of `hint` when the service gave no explanation.
+    hint_without_explanation: ClassVar[str] = ""
 
     def __init__(
         self,
@@ -62,7 +64,10 @@ class CloudPartnerError(Exception):
 class ValidationError(CloudPartnerError):
     """400 or 422: the service refused the request, or the offer failed validation."""
 
-    hint = "Correct what the message names; sending the same again brings the same answer."
+    hint = "Correct the problem that the message names. The same request gets the same answer."
+    hint_without_explanation = (
+        "The service gave no explanation. Check the offer in Partner Center. The same request gets the same answer."
+    )
 
 
 class AuthenticationError(CloudPartnerError):
@@ -100,7 +105,7 @@ class NotFoundError(CloudPartnerError):
 
 
 class ConflictError(CloudPartnerError):
-    """409: another operation is running on the offer."""
+    """409: another operation is running on the offer, or the offer to create exists already."""
 
     hint = "Only one operation can run on an offer at a time: wait until it ended, or cancel it."
 
@@ -108,7 +113,7 @@ class ConflictError(CloudPartnerError):
 class PreconditionFailedError(CloudPartnerError):
     """412: the offer was changed since its ETag was read."""
 
-    hint = "Somebody changed the offer in between: read it again and apply the change to what it is now."
+    hint = "The offer was changed after it was read: read it again, and apply the change to its new content."
 
 
 ERRORS_BY_STATUS: dict[int, type[CloudPartnerError]] = {
