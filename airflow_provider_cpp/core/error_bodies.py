@@ -1,9 +1,8 @@
 """Find the error code and the explanation in an error body, in each form that Azure services use.
 
-Known forms: `{"error": {"code", "message", "details", "innererror"}}`, `{"error": "...", "error_description"}`,
-`{"Message": ...}`, `{"errors": [...]}`, `{"value": [...]}`, `{"Variant": {"error": ...}}`, `odata.error`, RFC 7807
-with its `errors`, `ModelState`, an array, a JSON text, plain text and HTML. Text under other keys follows with
-its key.
+Known forms: `{"error": {"code", "message", "details", "innererror"}}`, `{"error", "error_description"}`,
+`{"Message"}`, `{"errors": [...]}`, `{"value": [...]}`, `{"Variant": {"error"}}`, `odata.error`, RFC 7807 with
+its `errors`, `ModelState`, an array, a JSON text, plain text and HTML. Other texts follow their key.
 """
 
 from __future__ import annotations
@@ -33,7 +32,10 @@ _CODES = ("code", "errorcode")
 
 
 def read_error_body(body: bytes) -> tuple[str | None, str]:
-    """Return the service's error code, or None, and its explanation, which is empty only for an empty body."""
+    """Return the service's error code, or None, and its explanation.
+
+    The explanation is empty only if the body is empty or contains nothing but the code.
+    """
     try:
         answer = redact(parse_json(body))
     except ValueError:

@@ -66,7 +66,8 @@ class ValidationError(CloudPartnerError):
 
     hint = "Correct the problem that the message names. The same request gets the same answer."
     hint_without_explanation = (
-        "The service gave no explanation. Check the offer in Partner Center. The same request gets the same answer."
+        "The service did not explain the problem. Check the offer in Partner Center. The same request gets "
+        "the same answer."
     )
 
 

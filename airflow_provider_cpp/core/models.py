@@ -214,10 +214,10 @@ class Offer:
     """An offer in a slot (reference: Retrieve a specific offer).
 
     :param version: number of the version; each publish increments it
-    :param definition: the content that the publisher edits. The service returns no secret values, but URLs can
-        contain SAS signatures, so the definition is not part of the `repr`.
-    :param etag: pass it as `if_match` to change this version of the offer; None if the service sent no ETag, as
-        for the draft of a migrated offer
+    :param definition: the content that the publisher edits. The service returns no secret values, but URLs
+        can contain SAS signatures, so the definition is not part of the `repr`.
+    :param etag: pass it as `if_match` to change this version of the offer; None if the service sent no ETag,
+        as for the draft of a migrated offer
     """
 
     id: str

@@ -1,8 +1,8 @@
 """Redact credentials in text and JSON of the service.
 
-`redact` finds credentials by their form: SAS signatures, account keys, passwords, connection strings. Everything
-that the provider logs, raises or stores in an XCom passes through it. `mask` finds the credentials that this
-process sent, in any encoding, because an error page may repeat the request.
+`redact` finds credentials by their form: SAS signatures, account keys, passwords, connection strings. All
+text of the service that the provider logs, raises or stores in an XCom passes through it. `mask` finds the
+credentials that this process sent, in any encoding, because an error page may repeat the request.
 """
 
 from __future__ import annotations
@@ -48,7 +48,8 @@ _SIGNATURE = re.compile(
 _PATTERNS = (
     # AccountKey=...; and password='...'
     re.compile(
-        rf"(?P<before>(?:{_NAMES}|\bpwd)\s?=\s?)(?P<secret>\"[^\"]*\"|'[^']*'|[^\s;&\"'<>]+)", re.IGNORECASE
+        rf"(?P<before>(?:{_NAMES}|\bpwd)\s?=\s?)(?P<secret>\"[^\"]*(?:\"|$)|'[^']*(?:'|$)|[^\s;&\"'<>]+)",
+        re.IGNORECASE,
     ),
     # The same in a URL
     re.compile(
@@ -63,7 +64,7 @@ _PATTERNS = (
     ),
     # Headers. "Basic" alone is also the name of a tier.
     re.compile(
-        r"(?P<before>\bbearer\s+|\bauthorization\W{1,8}basic\s+|\bsharedkey(?:lite)?\s+[\w.-]+:)"
+        r"(?P<before>\bbearer\s+(?=[\w.~+/=-]{8})|\bauthorization\W{1,8}basic\s+|\bsharedkey(?:lite)?\s+[\w.-]+:)"
         r"(?P<secret>[\w.~+/=-]+)",
         re.IGNORECASE,
     ),
@@ -86,7 +87,7 @@ def redact(value: Any, *, digest: bool = False) -> Any:
     `password`, each text and number is replaced.
 
     :param value: text, or a JSON value, which is not changed
-    :param digest: whether the marker of a SAS signature contains a short hash, which shows a changed signature
+    :param digest: whether the marker of a SAS signature contains a short hash, so that a change is visible
     """
     try:
         return _Redactor(digest).value(value)

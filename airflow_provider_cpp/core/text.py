@@ -19,7 +19,7 @@ _WORDS, _LONGEST_WORD = 1024, 100
 
 
 def normalize_status(word: object) -> str:
-    """Return a word of the service in the form for comparison: without case, spaces, hyphens and underscores."""
+    """Return a word of the service for comparison: without case, spaces, hyphens and underscores."""
     if not isinstance(word, str):
         return ""
     return _normalize(word) if len(word) <= _LONGEST_WORD else _normalize.__wrapped__(word)

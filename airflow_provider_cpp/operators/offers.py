@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from airflow.providers.common.compat.sdk import determine_kwargs
+from airflow.providers.common.compat.sdk import determine_kwargs, mask_secret
 
 from airflow_provider_cpp.core.redaction import find_secrets, redact
 from airflow_provider_cpp.operators.base import OfferOperator, to_version
@@ -26,8 +26,8 @@ class GetOfferOperator(OfferOperator):
     """Read an offer. Reference: Retrieve a specific offer.
 
     Returns the service's JSON. Credentials in it, such as the signature of a SAS URL or an account key, are
-    redacted, so this JSON cannot be written back; read the offer with `CloudPartnerHook.get_offer` to write it.
-    The ETag, if the service sends one, is the XCom `etag`.
+    redacted, so this JSON cannot be written back; to write the offer, read it with
+    `CloudPartnerHook.get_offer`. The ETag, if the service sends one, is the XCom `etag`.
 
     :param offer_id: id of the offer (templated)
     :param publisher_id: id of the publisher; by default the connection's (templated)
@@ -78,9 +78,9 @@ class UpdateOfferOperator(OfferOperator):
     :param cloud_partner_conn_id: id of the connection (templated)
     :param definition: the change (templated). A dict is merged into the offer if it has the key `definition`,
         else into the offer's definition, key by key (RFC 7396: null removes a key, a list is replaced). A
-        function, or a function's dotted path, receives the offer as the service returned it, with the signatures
-        of SAS URLs, and the variables of the task's context that its parameters name. It returns the changed
-        offer or changes it in place. The function must be idempotent, because a task can be retried.
+        function, or a function's dotted path, receives the offer as the service returned it, with the
+        signatures of SAS URLs, and the variables of the task's context that its parameters name. It returns
+        the changed offer or changes it in place. It must be idempotent, because a task can be retried.
     :param if_match: `etag` to refuse the write if the offer changed after the read; `*` to overwrite any
         change; or an ETag that was read before (templated)
     :raises ValueError: an id, the change or the connection is not valid, or the change contains a redaction
@@ -102,6 +102,13 @@ class UpdateOfferOperator(OfferOperator):
             else definition
         )
         self.if_match = if_match
+
+    def render_template(self, content: Any, *args: Any, **kwargs: Any) -> Any:
+        """Render a template, and let Airflow mask credentials in logs and in the rendered templates."""
+        rendered = super().render_template(content, *args, **kwargs)
+        for secret in find_secrets(rendered):
+            mask_secret(secret)
+        return rendered
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Read the offer, change it, and write it back."""

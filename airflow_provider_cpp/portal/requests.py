@@ -113,19 +113,18 @@ def put_offer(
     refuse_redacted(subject, body)
     if if_match is None and not _SERVICE_KEYS.isdisjoint(body):
         raise ValueError(
-            f"{subject}: nothing was written, because if_match is None, which creates an offer, but this offer "
-            f"was read from the service: it has {' and '.join(sorted(_SERVICE_KEYS & set(body)))}. The service "
-            "sends no ETag with a migrated offer. To modify the offer, pass if_match='*' after you check that "
-            "nothing else changed it, or use UpdateOfferOperator, which checks. To create an offer, remove "
-            "these keys."
+            f"{subject}: nothing was written. if_match is None, which creates an offer, but this offer was "
+            f"read from the service: it has {' and '.join(sorted(_SERVICE_KEYS & set(body)))}. The service "
+            "sends no ETag with a migrated offer. To modify the offer, use UpdateOfferOperator, which "
+            "notices concurrent changes, or pass if_match='*', which overwrites them. To create an offer, "
+            "remove these keys."
         )
     headers = {} if if_match is None else {"If-Match": if_match}
     hints: dict[int | str, str] = {}
     if if_match is None:
-        hints = dict.fromkeys(
-            ("InvalidResourceId", 400),
-            "If the offer exists already, pass if_match to modify it: the ETag that was read with it, or '*' to "
-            "overwrite it.",
+        hints["InvalidResourceId"] = hints[400] = (
+            "If the offer exists already, pass if_match to modify it: the ETag that was read with it, or '*' "
+            "to overwrite it."
         )
     return Request(f"Write {subject}", "PUT", path, read_offer, body, headers, hints)
 
@@ -139,9 +138,9 @@ def refuse_redacted(subject: str, offer: Json) -> None:
     found = list(islice(find_markers(offer), 5))
     if found:
         raise ValueError(
-            f"{subject}: nothing was written, because credentials are redacted at {', '.join(found)}. An offer "
-            "from GetOfferOperator, an XCom or a log must not be written. To get the offer with its "
-            "credentials, read it in the task that writes it, with CloudPartnerHook().get_offer(...), or give "
+            f"{subject}: nothing was written, because credentials are redacted at {', '.join(found)}. An "
+            "offer from GetOfferOperator, an XCom or a log cannot be written. To get the offer with its "
+            "credentials, read it with CloudPartnerHook().get_offer(...) in the task that writes it, or give "
             "UpdateOfferOperator a function, which receives the offer."
         )
 
@@ -156,7 +155,7 @@ def publish(publisher_id: str, offer_id: str, *, notification_emails: Iterable[s
 def go_live(publisher_id: str, offer_id: str) -> Request[str]:
     """Take an offer from preview to production; answers with the Location (reference: Go live)."""
     path = f"{offer_path(publisher_id, offer_id)}/golive"
-    hints = {
+    hints: dict[int | str, str] = {
         400: "Publish the offer first, and wait for its preview: go live takes what is in preview and not in "
         "production yet."
     }

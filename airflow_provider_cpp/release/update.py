@@ -1,8 +1,8 @@
 """Change an offer's draft once, without overwriting a change of another user.
 
-A PUT with an ETag is refused if the offer changed after it was read. The service sends no ETag with a migrated
-offer; the offer is then read again immediately before the PUT, and compared. After a PUT with an unknown outcome
-(connection lost, 5xx), the offer is read to find out whether it was written.
+The service refuses a PUT with an ETag if the offer changed after it was read. It sends no ETag with a
+migrated offer; that offer is read again immediately before the PUT, and compared. After a PUT with an unknown
+outcome (connection lost, 5xx), the offer is read to find out whether it was written.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ log = logging.getLogger(__name__)
 class OfferUpdate:
     """One change of one offer's draft.
 
-    :param if_match: `etag` to refuse the write if the offer changed after it was read; `*` to overwrite it; or
-        the ETag of the version that the change is based on
+    :param if_match: `etag` to write only if the offer did not change after it was read; `*` to overwrite it;
+        or the ETag of the version that the change is based on
     """
 
     def __init__(self, hook: CloudPartnerHook, publisher_id: str, offer_id: str, if_match: str) -> None:
@@ -109,8 +109,8 @@ class OfferUpdate:
         if not self.is_unchanged(before, now):
             raise PreconditionFailedError(
                 f"{self}: nothing was written, because the offer changed after it was read (version "
-                f"{before.version}, {_changed(before)}; now version {now.version}, {_changed(now)}). Retry the "
-                "task: it reads the offer again and applies the change to its new content."
+                f"{before.version}, {_changed(before)}; now version {now.version}, {_changed(now)}). Retry "
+                "the task: it reads the offer again and applies the change to its new content."
             )
         return now.etag or "*"
 
@@ -120,7 +120,7 @@ def _fingerprint(offer: Offer) -> tuple[Any, ...]:
 
 
 def _changed(offer: Offer) -> str:
-    return f"changed {offer.changed.isoformat(timespec='seconds')}" if offer.changed else "changed at an unknown time"
+    return f"changed {offer.changed.isoformat(timespec='seconds') if offer.changed else 'at an unknown time'}"
 
 
 def _is_shown(shown: Any, written: Any) -> bool:

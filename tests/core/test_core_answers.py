@@ -312,7 +312,7 @@ OFFER = {
 
 
 def test_an_offer_comes_with_its_etag() -> None:
-    for call in (portal.get_offer(*IDS), portal.put_offer(*IDS, OFFER)):
+    for call in (portal.get_offer(*IDS), portal.put_offer(*IDS, OFFER, if_match="*")):
         assert call.read(answer(OFFER, etag='"7"')) == Offer(
             id="web",
             publisher_id="contoso",
