@@ -41,7 +41,7 @@ def read_error_body(body: bytes) -> tuple[str | None, str]:
     except ValueError:
         answer = body[:_MOST_BYTES].decode("utf-8", "replace")
     code = _find_code(answer)
-    phrases = [phrase for phrase in dict.fromkeys(_phrases(answer)) if phrase != code]
+    phrases = [phrase for phrase in dict.fromkeys(_phrases(answer, code)) if phrase != code]
     words = "; ".join([*(phrase.removesuffix(".") for phrase in phrases[:-1]), *phrases[-1:]])
     if not words and code is None:
         # No text: show numbers and brackets.
@@ -67,7 +67,7 @@ def _find_code(answer: Any) -> str | None:
     # OAuth: {"error": "invalid_grant", "error_description": "..."}
     if isinstance(answer, dict) and "error_description" in answer and (code := _text(answer.get("error"))):
         return code
-    level = [answer]
+    level = answer if isinstance(answer, list) else [answer]
     while level:
         objects = [item for item in level if isinstance(item, dict)]
         if code := next(filter(None, map(_code, objects)), ""):
@@ -90,14 +90,14 @@ def _text(value: Any) -> str:
     return html_to_text(value, 100)
 
 
-def _phrases(answer: Any) -> Iterator[str]:
+def _phrases(answer: Any, outer_code: str | None) -> Iterator[str]:
     """Yield the texts of a JSON value, explanations first. A text under an unknown key follows that key."""
     stack: list[tuple[str, Any]] = [("", answer)]
     found = 0
     while stack and found < _MOST_PHRASES:
         label, value = stack.pop()
         if isinstance(value, dict):
-            stack += reversed(_labeled(value))
+            stack += reversed(_labeled(value, outer_code))
         elif isinstance(value, list):
             stack += [(label, inner) for inner in reversed(value)]
         elif text := html_to_text(value, LIMIT):
@@ -105,17 +105,28 @@ def _phrases(answer: Any) -> Iterator[str]:
             yield f"{label}: {text}" if label else text
 
 
-def _labeled(item: dict[str, Any]) -> list[tuple[str, Any]]:
-    """Return the values of an object with their labels: code, explanations, structure, other keys."""
+def _labeled(item: dict[str, Any], outer_code: str | None) -> list[tuple[str, Any]]:
+    """Return the values of an object with their labels: code, explanations, structure, other keys.
+
+    The code of an inner error is the label of its explanation.
+    """
+    code = _code(item)
     ranked: list[tuple[int, str, Any]] = []
     for key, value in item.items():
         known = key.lower()
-        if known in _CODES:
-            ranked.append((-1, "", value))
-        elif known in _EXPLANATIONS:
+        if known in _EXPLANATIONS:
             ranked.append((_EXPLANATIONS.index(known), "", value))
         elif known in _STRUCTURE:
             ranked.append((len(_EXPLANATIONS), "", value))
-        else:
+        elif known not in _CODES:
             ranked.append((len(_EXPLANATIONS) + 1, _text(key), value))
-    return [(label, value) for _, label, value in sorted(ranked, key=lambda one: one[0])]
+        elif _text(value) != code:
+            ranked.append((-1, "", value))
+    ranked.sort(key=lambda entry: entry[0])
+    values = [(label, value) for _, label, value in ranked]
+    if code and code != outer_code:
+        if values and not values[0][0] and _text(values[0][1]):
+            values[0] = (code, values[0][1])
+        else:
+            values.insert(0, ("", code))
+    return values
