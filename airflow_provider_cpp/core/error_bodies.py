@@ -120,7 +120,7 @@ def _labeled(item: dict[str, Any], outer_code: str | None) -> list[tuple[str, An
             ranked.append((len(_EXPLANATIONS), "", value))
         elif known not in _CODES:
             ranked.append((len(_EXPLANATIONS) + 1, _text(key), value))
-        elif _text(value) != code:
+        elif not code or _text(value) != code:
             ranked.append((-1, "", value))
     ranked.sort(key=lambda entry: entry[0])
     values = [(label, value) for _, label, value in ranked]
