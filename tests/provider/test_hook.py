@@ -642,18 +642,20 @@ async def test_the_event_loop_neither_reads_the_connection_nor_a_ca_bundle_itsel
 
 
 @both
-def test_an_offer_is_changed_on_the_base_of_its_etag(
+def test_an_etag_is_the_precondition_of_a_write(
     emulator: Emulator, hook: CloudPartnerHook, twin: str
 ) -> None:
-    read = call(hook, twin, "get_offer", "slow")
+    # GET of an offer that was not migrated has an ETag.
+    offer = "slow-classic"
+    read = call(hook, twin, "get_offer", offer)
     changed = {**read.raw, "definition": {**read.definition, "displayText": f"Changed by {twin}"}}
-    written = call(hook, twin, "put_offer", "slow", changed, if_match=read.etag)
+    written = call(hook, twin, "put_offer", offer, changed, if_match=read.etag)
     assert written.definition["displayText"] == f"Changed by {twin}"
     with pytest.raises(PreconditionFailedError, match="read it again"):
-        call(hook, twin, "put_offer", "slow", changed, if_match=read.etag)
-    with pytest.raises(ValidationError):
-        call(hook, twin, "put_offer", "slow", changed)
-    assert call(hook, twin, "put_offer", "slow", changed, if_match="*").etag
+        call(hook, twin, "put_offer", offer, changed, if_match=read.etag)
+    with pytest.raises(ValueError, match="was read from the service"):
+        call(hook, twin, "put_offer", offer, changed)
+    assert call(hook, twin, "put_offer", offer, changed, if_match="*").etag
 
 
 @both
@@ -706,11 +708,11 @@ def test_the_operations_that_succeeded_are_listed_by_either_word(
 
 @both
 def test_a_definition_alone_is_written_as_that_of_the_offer(hook: CloudPartnerHook, twin: str) -> None:
-    read = hook.get_offer("slow")
+    read = hook.get_offer("slow-classic")
     changed = {**read.definition, "displayText": f"Changed by {twin}"}
-    written = call(hook, twin, "put_offer", "slow", changed, if_match=read.etag)
-    assert written.definition == changed == hook.get_offer("slow").definition
-    assert written.etag == hook.get_offer("slow").etag != read.etag
+    written = call(hook, twin, "put_offer", "slow-classic", changed, if_match=read.etag)
+    assert written.definition == changed == hook.get_offer("slow-classic").definition
+    assert written.etag == hook.get_offer("slow-classic").etag != read.etag
 
 
 @both
@@ -724,17 +726,21 @@ def test_a_new_offer_is_created_without_an_etag(hook: CloudPartnerHook, twin: st
 @pytest.mark.parametrize(
     ("if_match", "error", "advice"),
     [
-        (None, ValidationError, r"contoso/slow .*if_match must be the ETag that was read with it, or '\*'"),
-        ('"stale"', PreconditionFailedError, "contoso/slow .*read it again and apply the change"),
+        (
+            None,
+            (ValidationError, ConflictError),
+            r"contoso/slow .*pass if_match to modify it: the ETag .*, or '\*'",
+        ),
+        ('"stale"', PreconditionFailedError, "contoso/slow .*read it again, and apply the change"),
     ],
     ids=["without", "stale"],
 )
-def test_a_write_that_is_based_on_nothing_known_says_what_to_do(
+def test_a_write_without_a_valid_etag_advises_what_to_do(
     hook: CloudPartnerHook,
     emulator: Emulator,
     twin: str,
     if_match: str | None,
-    error: type[CloudPartnerError],
+    error: Any,
     advice: str,
 ) -> None:
     with pytest.raises(error, match=advice) as raised:

@@ -15,7 +15,7 @@ import pytest
 from airflow_provider_cpp.release import lookup, submission
 from airflow_provider_cpp.transport import credentials
 from dev.emulator_process import Emulator, running_emulator
-from tests.provider.harness import STRANGER, TIME_SCALE, Connect, Principal, TaskInstance, offers
+from tests.provider.harness import SIGNATURE, STRANGER, TIME_SCALE, Connect, Principal, TaskInstance, offers
 from tests.security.listening import Ground, Listener, Names, make_ground
 from tests.security.recording import Recording, recording
 
@@ -126,6 +126,7 @@ def recorded(principal: Principal, monkeypatch: pytest.MonkeyPatch) -> Iterator[
     with recording() as kept:
         kept.secrets.add("client secret", principal.secret)
         kept.secrets.add("identity header", principal.identity_header)
+        kept.secrets.add("SAS signature", SIGNATURE)
         for path in (principal.certificate_path, principal.locked_path):
             kept.secrets.add_key("private key", Path(path).read_text())
         yield kept

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote_plus
 
 import pytest
+from airflow.providers.common.compat.sdk import redact as airflow_redact
 
-from airflow_provider_cpp.exceptions import CloudPartnerError
+from airflow_provider_cpp.exceptions import CloudPartnerError, ValidationError
 from airflow_provider_cpp.hooks.cloud_partner import CloudPartnerHook
 from airflow_provider_cpp.operators.cloud_partner import (
     CancelOperator,
@@ -23,7 +24,7 @@ from airflow_provider_cpp.operators.cloud_partner import (
     UpdateOfferOperator,
 )
 from airflow_provider_cpp.sensors.cloud_partner import OfferStatusSensor, OperationSensor
-from tests.provider.harness import deferral, event_of, finish, resume
+from tests.provider.harness import SAS_URL, SIGNATURE, UNREADABLE, deferral, event_of, finish, resume
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -123,6 +124,42 @@ def _update(context: dict[str, Any]) -> Any:
     return read, task.execute(context), {name: getattr(task, name) for name in task.template_fields}
 
 
+def _signed_message(context: dict[str, Any]) -> Any:
+    """A wait for an operation whose failed step quotes a SAS URL."""
+    task = GoLiveOperator(task_id="go_live", offer_id="unreadable", wait_for_completion=True, **patience)
+    with pytest.raises(Exception, match=r"failed in step .*web\.vhd") as raised:
+        finish(task, context)
+    hook = CloudPartnerHook()
+    status = hook.get_offer_status("unreadable")
+    return str(raised.value), [message.text for message in status.all_messages], raised.value.messages
+
+
+def _signed_messages_in_worker(context: dict[str, Any]) -> Any:
+    location = GoLiveOperator(task_id="go_live", offer_id="unreadable").execute(context)
+    task = OperationSensor(task_id="wait", operation_location=location, deferrable=False, **patience)
+    with pytest.raises(Exception, match="failed in step"):
+        task.execute(context)
+
+
+def _signed_offer(context: dict[str, Any]) -> Any:
+    """An offer with a SAS URL: read, changed, refused, and written with an unknown outcome."""
+    read = GetOfferOperator(task_id="get", offer_id="secretive").execute(context)
+    assert "web.vhd" in json.dumps(read)
+    change = {"plans": [{"planId": "standard", "osVhdUrl": "{{ params.url }}"}]}
+    task = UpdateOfferOperator(task_id="update", offer_id="secretive", definition=change)
+    task.render_template_fields({"params": {"url": SAS_URL}})
+    refusals = []
+    for body in (UNREADABLE, json.dumps({"error": {"message": SAS_URL, "sig": SIGNATURE}})):
+        context["emulator"].inject(method="PUT", status=400, body=body)
+        with pytest.raises(ValidationError, match="was answered 400") as raised:
+            task.execute(context)
+        refusals.append(repr(raised.value))
+    context["emulator"].inject(method="PUT", close="after")
+    offer = CloudPartnerHook().get_offer("secretive")
+    fields = {name: airflow_redact(getattr(task, name)) for name in task.template_fields}
+    return read, refusals, task.execute(context), fields, repr(offer), repr(CloudPartnerHook().list_offers())
+
+
 def _offer_status(context: dict[str, Any]) -> Any:
     GoLiveOperator(task_id="go_live", offer_id="quick").execute(context)
     task = OfferStatusSensor(task_id="wait", offer_id="quick", statuses=("succeeded",), **patience)
@@ -174,6 +211,9 @@ FLOWS: dict[str, Callable[[dict[str, Any]], Any]] = {
         _publish,
         _cancel,
         _update,
+        _signed_message,
+        _signed_messages_in_worker,
+        _signed_offer,
         _offer_status,
         _test_connection,
         _twins,
