@@ -4,21 +4,43 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from airflow.providers.common.compat.sdk import mask_secret
+
+from airflow_provider_cpp.core.redaction import find_secrets
+
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     import jinja2
     from airflow.providers.common.compat.sdk import Context
 
 
 class TemplateMixin:
-    """Keep text that is not a template, and text that is the value of a template.
+    """Keep text that is not a template, and text that is the value of a template; mask credentials.
 
     Jinja changes line breaks, even in text without a template. With `render_template_as_native_obj=True`,
     Airflow also evaluates each rendered text as a Python literal: the plan id `1.10` becomes the number 1.1.
     Here, text without a template does not change. If the value of a template is text that looks like a
     number, it stays text; if the value is a number, a list or an object, it keeps its type.
+
+    Airflow stores and shows rendered fields. `mask_secret` makes it mask the credentials in these fields,
+    such as the signature of a SAS URL.
     """
+
+    def _do_render_template_fields(
+        self,
+        parent: Any,
+        template_fields: Iterable[str],
+        context: Context,
+        jinja_env: jinja2.Environment,
+        seen_oids: set[int],
+    ) -> None:
+        super()._do_render_template_fields(  # type: ignore[misc]
+            parent, template_fields, context, jinja_env, seen_oids
+        )
+        for name in template_fields:
+            for secret in find_secrets(getattr(parent, name, None)):
+                mask_secret(secret)
 
     def render_template(
         self,

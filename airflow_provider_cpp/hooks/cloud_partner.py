@@ -231,10 +231,15 @@ class CloudPartnerHook(HttpHook):
     ) -> Offer:
         """Create or modify an offer (reference: Create or modify an offer; Concurrency control).
 
-        :param definition: the whole offer, as `get_offer(...).raw` has it; or its definition alone, as
-            `get_offer(...).definition` has it
-        :param if_match: the ETag of what the change is based on, or `*` to overwrite; None creates
-        :raises PreconditionFailedError: the offer was changed since that ETag was read
+        :param definition: the whole offer, such as a changed `get_offer(...).raw`; or only its definition,
+            such as a changed `get_offer(...).definition`
+        :param if_match: the ETag that was read with the offer, or `*` to overwrite the offer; None creates an
+            offer. The service sends no ETag with a migrated offer: use `UpdateOfferOperator`, or compare the
+            offer with the version that you read, and pass `*`.
+        :raises ValueError: the offer contains a redaction marker, or was read from the service and `if_match`
+            is None; nothing was sent
+        :raises PreconditionFailedError: the offer changed after that ETag was read
+        :raises ConflictError: `if_match` is None, and the offer exists
         """
         return self._send(
             lambda s: portal.put_offer(s.publisher(publisher_id), offer_id, definition, if_match=if_match)

@@ -8,9 +8,9 @@ from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from airflow.providers.common.compat.sdk import determine_kwargs, mask_secret
+from airflow.providers.common.compat.sdk import determine_kwargs
 
-from airflow_provider_cpp.core.redaction import find_secrets, redact
+from airflow_provider_cpp.core.redaction import redact
 from airflow_provider_cpp.operators.base import OfferOperator, to_version
 
 if TYPE_CHECKING:
@@ -102,13 +102,6 @@ class UpdateOfferOperator(OfferOperator):
             else definition
         )
         self.if_match = if_match
-
-    def render_template(self, content: Any, *args: Any, **kwargs: Any) -> Any:
-        """Render a template, and let Airflow mask credentials in logs and in the rendered templates."""
-        rendered = super().render_template(content, *args, **kwargs)
-        for secret in find_secrets(rendered):
-            mask_secret(secret)
-        return rendered
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Read the offer, change it, and write it back."""

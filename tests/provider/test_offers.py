@@ -417,6 +417,25 @@ def test_an_object_from_a_template_keeps_its_type(emulator: Emulator, value: Any
     assert rendered(update("{{ params.value }}"), True, value=value).definition == value
 
 
+def test_a_mapped_task_keeps_text_under_native_rendering() -> None:
+    change = {"plans": [{"planId": "1.10", "sku": "{{ params.value }}"}]}
+    with DAG("release", schedule=None, render_template_as_native_obj=True):
+        same = UpdateOfferOperator.partial(task_id="update", if_match="{{ params.value }}")
+        mapped = same.expand(definition=[change], offer_id=["007"])
+    # Airflow renders the fields of a mapped instance in these steps.
+    task = mapped.unmap({"definition": change, "offer_id": "007"})
+    context: Any = {"params": {"value": "1.20"}}
+    task._do_render_template_fields(
+        parent=task,
+        template_fields=mapped.template_fields,
+        context=context,
+        jinja_env=mapped.get_template_env(),
+        seen_oids=set(),
+    )
+    assert task.definition == {"plans": [{"planId": "1.10", "sku": "1.20"}]}
+    assert (task.offer_id, task.if_match) == ("007", "1.20")
+
+
 @pytest.mark.parametrize("field", ["offer_id", "publisher_id", "cloud_partner_conn_id", "version"])
 @pytest.mark.parametrize("text", ["123", "1e3", "1.10"])
 def test_ids_of_each_task_stay_text_under_native_rendering(field: str, text: str) -> None:
