@@ -64,10 +64,10 @@ class CloudPartnerError(Exception):
 class ValidationError(CloudPartnerError):
     """400 or 422: the service refused the request, or the offer failed validation."""
 
-    hint = "Correct the problem that the message names. The same request gets the same answer."
+    hint = "Correct the problem that the message names; the same request gets the same response."
     hint_without_explanation = (
-        "The service did not explain the problem. Check the offer in Partner Center. The same request gets "
-        "the same answer."
+        "The service did not explain the problem. Check the offer in Partner Center; the same request gets "
+        "the same response."
     )
 
 
@@ -114,7 +114,7 @@ class ConflictError(CloudPartnerError):
 class PreconditionFailedError(CloudPartnerError):
     """412: the offer was changed since its ETag was read."""
 
-    hint = "The offer was changed after it was read: read it again, and apply the change to its new content."
+    hint = "The offer was changed in the meantime: read it again and apply the change to its current version."
 
 
 ERRORS_BY_STATUS: dict[int, type[CloudPartnerError]] = {

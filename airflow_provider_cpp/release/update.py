@@ -110,7 +110,7 @@ class OfferUpdate:
             raise PreconditionFailedError(
                 f"{self}: nothing was written, because the offer changed after it was read (version "
                 f"{before.version}, {_changed(before)}; now version {now.version}, {_changed(now)}). Retry "
-                "the task: it reads the offer again and applies the change to its new content."
+                "the task: it reads the offer again and applies the change to its current version."
             )
         return now.etag or "*"
 

@@ -731,7 +731,7 @@ def test_a_new_offer_is_created_without_an_etag(hook: CloudPartnerHook, twin: st
             (ValidationError, ConflictError),
             r"contoso/slow .*pass if_match to modify it: the ETag .*, or '\*'",
         ),
-        ('"stale"', PreconditionFailedError, "contoso/slow .*read it again, and apply the change"),
+        ('"stale"', PreconditionFailedError, "contoso/slow .*read it again and apply the change"),
     ],
     ids=["without", "stale"],
 )
