@@ -115,7 +115,7 @@ class UpdateOfferOperator(OfferOperator):
         update = OfferUpdate(hook, publisher_id, self.offer_id, self.if_match)
         offer = update.read()
         changed_offer = self._change(offer.raw, context)
-        changed = changed_offer != offer.raw
+        changed = not _is_same(changed_offer, offer.raw)
         if changed:
             refuse_redacted(self.subject, changed_offer)
             offer = update.write(offer, changed_offer)
@@ -163,6 +163,15 @@ def _imported(dotted_path: str) -> Any:
         raise ValueError(
             f"definition names no function: {dotted_path!r} can't be imported: {error}"
         ) from error
+
+
+def _is_same(one: Any, other: Any) -> bool:
+    """Whether two JSON values are equal. In Python, 1 also equals True."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(_is_same(one[key], other[key]) for key in one)
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(map(_is_same, one, other))
+    return type(one) is type(other) and bool(one == other)
 
 
 def _merged(target: Any, patch: Any) -> Any:

@@ -108,8 +108,13 @@ def put_offer(
         json.dumps(body, allow_nan=False)
     except (TypeError, ValueError, RecursionError) as error:
         raise ValueError(f"An offer's definition must be JSON values only: {error}") from None
-    if if_match is not None and not (isinstance(if_match, str) and re.fullmatch(r"[\x21-\x7e]+", if_match)):
-        raise ValueError(f"if_match must be an ETag or '*', not {if_match!r}")
+    is_header = isinstance(if_match, str) and re.fullmatch(r"[\x21-\x7e]+", if_match)
+    # A template renders a missing ETag to the text "None".
+    if if_match == "None" or not (if_match is None or is_header):
+        raise ValueError(
+            f"{subject}: if_match must be an ETag or '*', not {if_match!r}. The service sends no ETag with a "
+            "migrated offer; UpdateOfferOperator without if_match notices concurrent changes without it."
+        )
     refuse_redacted(subject, body)
     if if_match is None and not _SERVICE_KEYS.isdisjoint(body):
         raise ValueError(

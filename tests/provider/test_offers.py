@@ -248,6 +248,16 @@ def test_a_change_without_an_effect_is_not_written(
     assert log.containing("contoso/slow: the offer already has this content; nothing was written.")
 
 
+@pytest.mark.parametrize(("before", "after"), [(1, True), (True, 1), (0, False), ([1], [True])], ids=str)
+def test_a_change_of_the_json_type_is_written(
+    emulator: Emulator, context: Context, before: Any, after: Any
+) -> None:
+    update({"flag": before}).execute(context)
+    assert update({"flag": after}).execute(context)["changed"]
+    assert repr(definition()["flag"]) == repr(after)
+    assert not update({"flag": after}).execute(context)["changed"]
+
+
 # --- changing with a function ---
 
 
@@ -491,7 +501,7 @@ def test_update_refuses_a_redacted_offer(
         ValueError, match=r"contoso/slow: nothing was written.* at .*url\. .*get_offer\("
     ) as error:
         update(change, if_match=if_match).execute(context)
-    assert len(puts(emulator)) == 1, "only the one that signed the offer"
+    assert len(puts(emulator)) == 1, "only the request of sign()"
     assert kind == "function" or emulator.requests() == before
     assert "sig=" not in str(error.value)
 
@@ -600,7 +610,7 @@ def test_an_etag_from_an_earlier_task_is_the_precondition(emulator: Emulator, co
     assert effects(emulator) == 1
 
 
-@pytest.mark.parametrize("if_match", ["a b", '"\r\nX: 1"', "ä"])
+@pytest.mark.parametrize("if_match", ["None", "a b", '"\r\nX: 1"', "ä"])
 def test_an_invalid_etag_is_refused(emulator: Emulator, context: Context, if_match: str) -> None:
     with pytest.raises(ValueError, match="if_match must be an ETag"):
         update(rename, if_match=if_match).execute(context)

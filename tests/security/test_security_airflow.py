@@ -99,7 +99,7 @@ def used(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[LocalAirflo
                     )
                     for offer in OFFERS
                 }
-                # They are gone when all has ended. Kept where the logs are, they are searched as well.
+                # Triggers are deleted when all runs ended; a copy in the log folder is searched, too.
                 wait_for(lambda: _keep_triggers(home), "a wait to be in the triggerer", seconds=120)
                 for offer, run_id in runs.items():
                     state = airflow.wait_for_run("secretive", run_id, seconds=400)
@@ -108,7 +108,7 @@ def used(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[LocalAirflo
                     waits = {t["task_id"]: t["state"] for t in tasks}
                     wanted = "failed" if offer == "failing" else "success"
                     assert (waits["deferred"], waits["worker"]) == (wanted, wanted), waits
-                # Those are shown to whoever may look at the Dag.
+                # Each user who may read the Dag sees these fields.
                 shown = {
                     f"{offer} {task['task_id']}": task
                     for offer, run_id in runs.items()
@@ -132,7 +132,7 @@ def _keep_triggers(home: Path) -> bool:
 
 
 def unpacked(value: Any) -> Iterator[bytes]:
-    """A value of a table as it is, and what it is when it is unpacked."""
+    """Yield a value of a table as it is stored, and unpacked."""
     if value is None or isinstance(value, int | float):
         return
     data = value.encode() if isinstance(value, str) else bytes(value)
@@ -145,7 +145,7 @@ def unpacked(value: Any) -> Iterator[bytes]:
 
 
 def _unpickled(data: bytes) -> bytes:
-    # Written by the Airflow that this test ran, nobody else.
+    # The Airflow of this test wrote the data.
     return repr(pickle.loads(data)).encode()
 
 
@@ -201,7 +201,7 @@ def test_no_table_has_a_secret_but_the_connections_encrypted_columns(
     print(f"{len(seen)} tables, {len(places)} values")  # noqa: T201
     hits = secrets.find_all(places)
     assert not hits, "\n".join(hits)
-    # The one in the database is there, encrypted: whoever has the Fernet key can read it.
+    # The connection in the database is encrypted with the Fernet key.
     assert stored["conn_id"] == ["stored"]
     key = Fernet(airflow.environment["AIRFLOW__CORE__FERNET_KEY"])
     assert key.decrypt(stored["password"][0].encode()).decode() == SECRET

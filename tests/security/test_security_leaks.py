@@ -1,4 +1,4 @@
-"""Whole flows with every logger at DEBUG: nothing that is said or kept has a secret, however disguised."""
+"""Run whole flows with every logger at DEBUG: no log, result or stored value contains a secret."""
 
 from __future__ import annotations
 
@@ -37,10 +37,10 @@ if TYPE_CHECKING:
 patience: dict[str, Any] = {"poke_interval": 0.05, "max_wait": 0.2, "timeout": 30}
 
 
-def test_what_is_not_hidden_is_found(
+def test_the_search_finds_a_leaked_secret(
     recorded: Recording, gateway: Listener, principal: Principal, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """The search would notice: here is what must never be."""
+    """The search notices a leak: this test leaks secrets on purpose."""
     CloudPartnerHook().list_publishers()
     token = gateway.signed[-1].headers["Authorization"].partition(" ")[2]
     for hidden in (token, base64.b64encode(f"x Bearer {token}".encode()).decode(), token[5:40]):
@@ -56,7 +56,7 @@ def test_what_is_not_hidden_is_found(
 
 
 def check(recorded: Recording, gateway: Listener, principal: Principal, *said: tuple[str, str]) -> None:
-    """Fail if a secret is in what was recorded, or in what the test adds to that."""
+    """Fail if a recorded text, or a text of the test, contains a secret."""
     for sent in gateway.requests:
         recorded.secrets.learn(sent.headers, sent.body)
     for passed in gateway.passed:
@@ -175,7 +175,7 @@ def _twins(_: dict[str, Any]) -> Any:
         async with CloudPartnerHook() as hook:
             return [await hook.alist_offers(), await hook.alist_publishers(), repr(hook), vars(hook)]
 
-    # As who looks for what blocks the loop: asyncio then says what it runs, with its arguments.
+    # In debug mode, asyncio logs slow callbacks with their arguments.
     async def slowly() -> Any:
         asyncio.get_running_loop().slow_callback_duration = 0.0
         return await ask()
@@ -221,13 +221,13 @@ FLOWS: dict[str, Callable[[dict[str, Any]], Any]] = {
         _survived,
     )
 }
-#: What a way to sign in has to do with; the other flows are the same whoever signs in.
+#: Flows that depend on the way to authenticate.
 SHORT = ("test_connection", "twins", "wait_deferred")
 
 
 @pytest.mark.parametrize("flow", FLOWS)
 @pytest.mark.parametrize("sign_in", ["secret"], indirect=True)
-def test_no_flow_says_or_keeps_a_secret(
+def test_no_flow_leaks_a_secret(
     recorded: Recording,
     gateway: Listener,
     emulator: Emulator,
@@ -245,7 +245,7 @@ def test_no_flow_says_or_keeps_a_secret(
 
 
 @pytest.mark.parametrize("flow", SHORT)
-def test_no_way_to_sign_in_says_or_keeps_a_secret(
+def test_no_way_to_authenticate_leaks_a_secret(
     recorded: Recording,
     gateway: Listener,
     emulator: Emulator,
@@ -278,7 +278,7 @@ def test_no_way_to_sign_in_says_or_keeps_a_secret(
     ids=str,
 )
 @pytest.mark.parametrize("twin", ["sync", "async"])
-def test_no_connection_that_fails_says_a_secret(
+def test_no_failing_connection_leaks_a_secret(
     recorded: Recording,
     gateway: Listener,
     ground: Ground,
@@ -304,15 +304,15 @@ def test_no_connection_that_fails_says_a_secret(
     check(recorded, gateway, principal, ("message", message))
 
 
-# --- what others tell ---------------------------------------------------------------------------------------
+# --- other libraries ----------------------------------------------------------------------------------------
 
 
 def test_httplib_at_its_own_debug_level_prints_every_header(
     gateway: Listener, recorded: Recording, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """So it is in every program: `http.client` prints what it sends, and nobody can keep it from that.
+    """`http.client` prints each request, in every program, and no log filter can prevent that.
 
-    It is no logger's level; somebody has to set it in Python. docs/security.md says so.
+    The level is not a logger's: only Python code can set it. docs/security.md documents it.
     """
     monkeypatch.setattr(http.client.HTTPConnection, "debuglevel", 1)
     CloudPartnerHook().list_publishers()
