@@ -34,9 +34,10 @@ def _keep_record(record: logging.LogRecord) -> bool:
 
 for _name in _QUOTING_LOGGERS:
     logging.getLogger(_name).addFilter(_keep_record)
-# Given to azure-core, which would log each request with its headers.
+# Given to azure-core, which would log each request with its headers. Airflow calls `logging.config.dictConfig`,
+# which enables a disabled logger again, but keeps its filters.
 identity_log = logging.getLogger(f"{__name__}.identity")
-identity_log.disabled = True
+identity_log.addFilter(lambda _: False)
 
 
 @contextmanager

@@ -18,6 +18,7 @@ from cryptography.fernet import Fernet
 
 from dev.emulator_process import running_emulator
 from dev.local_airflow import LocalAirflow, wait_for
+from tests.provider.harness import SAS_URL, SIGNATURE, UNREADABLE
 from tests.security.listening import Listener, make_ground
 from tests.security.searching import Secrets
 
@@ -39,7 +40,8 @@ from airflow_provider_cpp.sensors.cloud_partner import OfferStatusSensor, Operat
      render_template_as_native_obj=True)
 def secretive():
     common = {"offer_id": "{{ params.offer }}", "cloud_partner_conn_id": "{{ params.conn }}"}
-    change = UpdateOfferOperator(task_id="change", definition={"displayText": "{{ run_id }}"}, **common)
+    definition = {"displayText": "{{ run_id }}", "plans": [{"osVhdUrl": "{{ var.value.sas_url }}"}]}
+    change = UpdateOfferOperator(task_id="change", definition=definition, **common)
     live = GoLiveOperator(task_id="go_live", **common)
     deferred = OperationSensor(task_id="deferred", operation_location=live.output, poke_interval=3,
         cloud_partner_conn_id="{{ params.conn }}")
@@ -63,7 +65,7 @@ def used(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[LocalAirflo
     offers: list[dict[str, Any]] = [
         {"id": offer, "state": "preview", "stepSeconds": {"live": 12 * SCALE}} for offer in OFFERS
     ]
-    offers[-1]["fail"] = {"step": "live", "messages": ["<p>No <b>SSH</b> key.</p>"]}
+    offers[-1]["fail"] = {"step": "live", "messages": [UNREADABLE]}
     principal = {
         "tenantId": "11111111-2222-3333-4444-555555555555",
         "clientId": "66666666-7777-8888-9999-000000000000",
@@ -87,6 +89,7 @@ def used(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[LocalAirflo
                 "AIRFLOW__LOGGING__LOGGING_LEVEL": "DEBUG",
                 "AIRFLOW__LOGGING__FAB_LOGGING_LEVEL": "DEBUG",
                 "AIRFLOW__LOGGING__CELERY_LOGGING_LEVEL": "DEBUG",
+                "AIRFLOW_VAR_SAS_URL": SAS_URL,
                 "PYTHONASYNCIODEBUG": "1",
                 "PYTHONPATH": str(ROOT),
             }
@@ -117,6 +120,7 @@ def used(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[LocalAirflo
                 (home / "shown.json").write_text(json.dumps(shown))
             secrets = Secrets()
             secrets.add("client secret", SECRET)
+            secrets.add("SAS signature", SIGNATURE)
             for sent in gateway.requests:
                 secrets.learn(sent.headers, sent.body)
             for passed in gateway.passed:

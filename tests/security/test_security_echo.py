@@ -24,6 +24,7 @@ import pytest
 
 from airflow_provider_cpp.exceptions import CloudPartnerError
 from airflow_provider_cpp.hooks.cloud_partner import CloudPartnerHook
+from airflow_provider_cpp.transport.library_logs import identity_log
 from tests.security.listening import as_http
 from tests.security.recording import places_of
 
@@ -174,3 +175,12 @@ def test_no_response_of_the_identity_host_leaks_a_credential(
         ask(twin)
     assert [sent for sent in gateway.requests if sent.is_for_identity]
     assert leaks(recorded, raised.value) == {}
+
+
+def test_identity_requests_stay_unlogged_after_a_log_configuration(
+    recorded: Recording, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`logging.config.dictConfig`, which Airflow calls, enables each logger."""
+    monkeypatch.setattr(identity_log, "disabled", False)
+    identity_log.warning("Request headers: secret")
+    assert [text for where, text in recorded.logged if identity_log.name in where] == []
