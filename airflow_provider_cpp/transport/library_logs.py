@@ -34,7 +34,7 @@ def _keep_record(record: logging.LogRecord) -> bool:
 
 for _name in _QUOTING_LOGGERS:
     logging.getLogger(_name).addFilter(_keep_record)
-# Given to azure-core, which would log each request with its headers. Airflow calls `logging.config.dictConfig`,
+# Given to azure-core, which would log each request with its headers. Airflow calls `dictConfig` of `logging`,
 # which enables a disabled logger again, but keeps its filters.
 identity_log = logging.getLogger(f"{__name__}.identity")
 identity_log.addFilter(lambda _: False)
