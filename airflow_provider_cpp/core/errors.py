@@ -20,6 +20,8 @@ class CloudPartnerError(Exception):
     """
 
     hint: ClassVar[str] = ""
+    #: Instead of `hint` when the service gave no explanation.
+    hint_without_explanation: ClassVar[str] = ""
 
     def __init__(
         self,
@@ -68,6 +70,10 @@ class ValidationError(CloudPartnerError):
     """400 or 422: the service refused the request, or the offer failed validation."""
 
     hint = "Correct the problem that the message names; the same request gets the same response."
+    hint_without_explanation = (
+        "The service did not explain the problem. Check the offer in Partner Center; the same request gets "
+        "the same response."
+    )
 
 
 class AuthenticationError(CloudPartnerError):
@@ -129,7 +135,7 @@ class NotFoundError(CloudPartnerError):
 
 
 class ConflictError(CloudPartnerError):
-    """409: another operation is running on the offer."""
+    """409: another operation is running on the offer, or the offer to create exists already."""
 
     hint = "Only one operation can run on an offer at a time: wait until it ended, or cancel it."
 

@@ -214,10 +214,15 @@ class CloudPartnerHook(BaseHook):
     ) -> Offer:
         """Create or modify an offer (reference: Create or modify an offer; Concurrency control).
 
-        :param definition: the whole offer, as in `get_offer(...).raw`; or its definition alone, as in
-            `get_offer(...).definition`
-        :param if_match: ETag of the offer that the change is based on, or `*` to overwrite; None creates
-        :raises PreconditionFailedError: the offer changed after its ETag was read
+        :param definition: the whole offer, such as a changed `get_offer(...).raw`; or only its definition,
+            such as a changed `get_offer(...).definition`
+        :param if_match: the ETag that was read with the offer, or `*` to overwrite the offer; None creates an
+            offer. The service sends no ETag with a migrated offer: use `UpdateOfferOperator`, or compare the
+            offer with the version that you read, and pass `*`.
+        :raises ValueError: the offer contains a redaction marker, or was read from the service and `if_match`
+            is None; nothing was sent
+        :raises PreconditionFailedError: the offer changed after that ETag was read
+        :raises ConflictError: `if_match` is None, and the offer exists
         """
         publisher = self._publisher(publisher_id)
         return self._send(portal.put_offer(publisher, offer_id, definition, if_match=if_match))

@@ -18,6 +18,7 @@ from airflow_provider_cpp.core.polling import FAILURE_STATUSES, SUCCESS_STATUSES
 from airflow_provider_cpp.links.cloud_partner import LinksMixin
 from airflow_provider_cpp.mixins import NAME, NameMixin, WaitMixin
 from airflow_provider_cpp.portal.locations import offer_in_location
+from airflow_provider_cpp.templates import TemplateMixin
 from airflow_provider_cpp.triggers.cloud_partner import OperationTrigger
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 IfDone = Literal["submit", "skip", "succeed"]
 
 
-class OfferOperator(NameMixin, LinksMixin, BaseOperator):
+class OfferOperator(TemplateMixin, NameMixin, LinksMixin, BaseOperator):
     """Do something with one offer.
 
     :param offer_id: id of the offer (templated)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from difflib import unified_diff
-from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 from unicodedata import category
 
@@ -13,6 +12,7 @@ from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSki
 
 from airflow_provider_cpp.constants import DEFAULT_CONN_ID
 from airflow_provider_cpp.core.errors import CloudPartnerError, NotFoundError
+from airflow_provider_cpp.core.redaction import redact
 from airflow_provider_cpp.portal.locations import preview_url
 
 try:
@@ -31,8 +31,6 @@ if TYPE_CHECKING:
 #: More is for the preview itself to show.
 MOST_LINES = 200
 LONGEST_LINE = 120
-
-_SIGNATURE = re.compile(r"([?&]sig=)([^&\s\"']+)", re.IGNORECASE)
 
 
 class MappedApprovalOperator(ApprovalOperator):
@@ -138,7 +136,7 @@ def review(
 def describe_changes(publisher_id: str, offer_id: str, preview: Offer, production: Offer | None) -> str:
     """Return what a go-live changes, as Markdown: the versions, a link to the preview, and a diff.
 
-    Nothing of the offer is taken for Markdown or HTML, and no signature of a URL is shown.
+    Nothing of the offer is taken for Markdown or HTML, and credentials are redacted.
 
     :param production: what is live now; None if nothing is
     """
@@ -165,7 +163,9 @@ def describe_changes(publisher_id: str, offer_id: str, preview: Offer, productio
 
 def _lines(definition: Any) -> list[str]:
     """Return a definition as lines that people can compare; long ones are broken, so none hides a change."""
-    text = yaml.safe_dump(_harmless(definition), allow_unicode=True, sort_keys=True, width=LONGEST_LINE)
+    # The digest of a signature shows that it changed.
+    shown = _spell_out(redact(definition, digest=True))
+    text = yaml.safe_dump(shown, allow_unicode=True, sort_keys=True, width=LONGEST_LINE)
     return [
         line[at : at + LONGEST_LINE]
         for line in text.splitlines()
@@ -173,14 +173,12 @@ def _lines(definition: Any) -> list[str]:
     ]
 
 
-def _harmless(value: Any) -> Any:
-    """Return a definition without signatures, and without letters that make text look like another."""
+def _spell_out(value: Any) -> Any:
+    """Return a definition with its format characters spelled out: they make text look like other text."""
     if isinstance(value, dict):
-        return {_harmless(key): _harmless(inner) for key, inner in value.items()}
+        return {_spell_out(key): _spell_out(inner) for key, inner in value.items()}
     if isinstance(value, list):
-        return [_harmless(inner) for inner in value]
+        return [_spell_out(inner) for inner in value]
     if not isinstance(value, str):
         return value
-    # Whoever has the signature has the file; that it changed shows all the same.
-    value = _SIGNATURE.sub(lambda match: f"{match[1]}***{sha256(match[2].encode()).hexdigest()[:8]}", value)
     return "".join(f"\\u{ord(letter):04x}" if category(letter) == "Cf" else letter for letter in value)

@@ -24,6 +24,7 @@ from airflow_provider_cpp.core.polling import FAILURE_STATUSES, SIGNOFF, SUCCESS
 from airflow_provider_cpp.core.text import normalize_status
 from airflow_provider_cpp.mixins import NAME, NameMixin, WaitMixin
 from airflow_provider_cpp.portal.locations import normalize_location, offer_in_location
+from airflow_provider_cpp.templates import TemplateMixin
 from airflow_provider_cpp.triggers.cloud_partner import OfferStatusTrigger, OperationTrigger
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
     from airflow_provider_cpp.triggers.cloud_partner import WaitTrigger
 
 
-class _WaitSensor(NameMixin, WaitMixin, BaseSensorOperator):
+class _WaitSensor(TemplateMixin, NameMixin, WaitMixin, BaseSensorOperator):
     """Poll once in a worker, then wait in the triggerer; or in a worker, as `mode` says."""
 
     ui_color = "#d5e8f7"

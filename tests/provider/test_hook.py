@@ -642,18 +642,20 @@ async def test_connection_and_ca_bundle_are_read_outside_the_event_loop(
 
 
 @both
-def test_a_write_with_a_stale_etag_is_refused(
+def test_an_etag_is_the_precondition_of_a_write(
     emulator: Emulator, hook: CloudPartnerHook, variant: str
 ) -> None:
-    read = call(hook, variant, "get_offer", "slow")
+    # GET of an offer that was not migrated has an ETag.
+    offer = "slow-classic"
+    read = call(hook, variant, "get_offer", offer)
     changed = {**read.raw, "definition": {**read.definition, "displayText": f"Changed by {variant}"}}
-    written = call(hook, variant, "put_offer", "slow", changed, if_match=read.etag)
+    written = call(hook, variant, "put_offer", offer, changed, if_match=read.etag)
     assert written.definition["displayText"] == f"Changed by {variant}"
     with pytest.raises(PreconditionFailedError, match="read it again"):
-        call(hook, variant, "put_offer", "slow", changed, if_match=read.etag)
-    with pytest.raises(ValidationError):
-        call(hook, variant, "put_offer", "slow", changed)
-    assert call(hook, variant, "put_offer", "slow", changed, if_match="*").etag
+        call(hook, variant, "put_offer", offer, changed, if_match=read.etag)
+    with pytest.raises(ValueError, match="was read from the service"):
+        call(hook, variant, "put_offer", offer, changed)
+    assert call(hook, variant, "put_offer", offer, changed, if_match="*").etag
 
 
 @both
@@ -705,12 +707,12 @@ def test_both_words_for_success_list_the_same_operations(
 
 
 @both
-def test_a_definition_alone_is_a_valid_offer_body(hook: CloudPartnerHook, variant: str) -> None:
-    read = hook.get_offer("slow")
+def test_a_definition_alone_is_written_as_that_of_the_offer(hook: CloudPartnerHook, variant: str) -> None:
+    read = hook.get_offer("slow-classic")
     changed = {**read.definition, "displayText": f"Changed by {variant}"}
-    written = call(hook, variant, "put_offer", "slow", changed, if_match=read.etag)
-    assert written.definition == changed == hook.get_offer("slow").definition
-    assert written.etag == hook.get_offer("slow").etag != read.etag
+    written = call(hook, variant, "put_offer", "slow-classic", changed, if_match=read.etag)
+    assert written.definition == changed == hook.get_offer("slow-classic").definition
+    assert written.etag == hook.get_offer("slow-classic").etag != read.etag
 
 
 @both
@@ -724,17 +726,21 @@ def test_a_new_offer_is_created_without_an_etag(hook: CloudPartnerHook, variant:
 @pytest.mark.parametrize(
     ("if_match", "error", "advice"),
     [
-        (None, ValidationError, r"contoso/slow .*if_match must be the ETag that was read with it, or '\*'"),
+        (
+            None,
+            (ValidationError, ConflictError),
+            r"contoso/slow .*pass if_match to modify it: the ETag .*, or '\*'",
+        ),
         ('"stale"', PreconditionFailedError, "contoso/slow .*read it again and apply the change"),
     ],
     ids=["without", "stale"],
 )
-def test_a_refused_write_says_what_to_do(
+def test_a_write_without_a_valid_etag_advises_what_to_do(
     hook: CloudPartnerHook,
     emulator: Emulator,
     variant: str,
     if_match: str | None,
-    error: type[CloudPartnerError],
+    error: Any,
     advice: str,
 ) -> None:
     with pytest.raises(error, match=advice) as raised:

@@ -321,4 +321,5 @@ def runs(airflow: LocalAirflow, emulator: Emulator) -> RunOf:
 def edit(hook: CloudPartnerHook, offer_id: str, **fields: Any) -> None:
     """Change an offer's draft."""
     offer = hook.get_offer(offer_id)
-    hook.put_offer(offer_id, {**offer.raw, "definition": {**offer.definition, **fields}}, if_match=offer.etag)
+    changed = {**offer.raw, "definition": {**offer.definition, **fields}}
+    hook.put_offer(offer_id, changed, if_match=offer.etag or "*")
