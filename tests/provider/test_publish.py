@@ -514,7 +514,7 @@ def test_a_certification_that_fails_says_in_which_step_and_why(
 def test_a_publish_that_is_canceled_meanwhile_says_so(
     emulator: Emulator, context: Context, deferrable: bool, log: Log
 ) -> None:
-    log.react("Validate Pre-Requisites inProgress", lambda: CloudPartnerHook().cancel("next-slow"))
+    log.react("Validate Pre-Requisites is in progress", lambda: CloudPartnerHook().cancel("next-slow"))
     with pytest.raises(OperationCanceledError, match="canceled at the service"):
         finish(waiting("next-slow", deferrable=deferrable), context)
 
@@ -526,7 +526,7 @@ def test_the_execution_timeout_cancels_the_publish_only_if_asked_for(
 ) -> None:
     limit = timedelta(seconds=0.3)
     task = waiting("next-slow", deferrable=deferrable, cancel_on_kill=cancel, execution_timeout=limit)
-    with pytest.raises(AirflowTaskTimeout, match="Gave up waiting for contoso/next-slow"):
+    with pytest.raises(AirflowTaskTimeout, match="Polling of contoso/next-slow"):
         finish(task, context)
     end = "canceled" if cancel else "running"
     assert eventually(lambda: state_of(emulator, "next-slow", "publish") == end)
