@@ -175,6 +175,9 @@ class Poller:
     sleep for its seconds.
     """
 
+    # Thousands of pollers share a triggerer.
+    __slots__ = ("_last", "_request", "spec", "state", "target")
+
     def __init__(self, spec: PollSpec, target: PollTarget, state: PollState | None = None) -> None:
         self.spec = spec
         self.target = target

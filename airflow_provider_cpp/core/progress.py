@@ -53,7 +53,7 @@ _OPERATION_PREDICATES = {
 _CURES = {
     "failed": "Correct what the messages name, then publish again and go live.",
     "canceled": "It was canceled at the service: start it again if you still need it.",
-    "succeeded": "It completed before the service could cancel it; its changes stay in place.",
+    "succeeded": "It completed before it could be canceled: its changes stay in place.",
 }
 _UNITS = {"min": 60, "hour": 3600, "day": 86400, "week": 604800}
 # The service's standard message of a complete step repeats the status.

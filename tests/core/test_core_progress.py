@@ -45,6 +45,9 @@ def lines(decision: Decision) -> list[str]:
 # --- log lines ---
 
 
+FIVE_DAYS = "less than 5 days (until 1970-01-06)"
+
+
 def test_step_lines_are_sentences_with_estimate_and_message() -> None:
     estimated = {"estimatedTimeFrame": "< 5 day"}
     found = [
@@ -61,10 +64,7 @@ def test_step_lines_are_sentences_with_estimate_and_message() -> None:
     ]
     assert found == [
         ["the operation is running."],
-        [
-            "step Certification is in progress (40 %). The service expects it to take less than 5 days "
-            "(until 1970-01-06). 3 images"
-        ],
+        [f"step Certification is in progress (40 %). The service expects it to take {FIVE_DAYS}. 3 images"],
         ["step Certification is in progress (57 %)."],
         ["step Certification is complete."],
         [],
@@ -297,6 +297,7 @@ def test_long_message_of_a_result_is_cut() -> None:
 NO_SAS = messages("No <i>SAS</i> URI.", level="error")
 FAILED = "in step Certification: No SAS URI. Correct what the messages name, then publish again and go live."
 CANCELED = "the service gave no message. It was canceled at the service: start it again if you still need it."
+COMPLETED = "It completed before it could be canceled: its changes stay in place."
 LISTED = "The task's `fail_on` contains this status."
 
 
@@ -312,8 +313,7 @@ def message_of(target: Any, outcome: Outcome, answer: Progress | None, spec: Pol
         (
             Outcome.FAILED,
             operation("completed"),
-            "succeeded: the service gave no message. It completed before the service could cancel it; its "
-            "changes stay in place.",
+            f"succeeded: the service gave no message. {COMPLETED}",
         ),
     ],
     ids=["failed", "canceled", "succeeded"],
@@ -360,7 +360,7 @@ def test_timeout_names_duration_goal_and_last_status(
 ) -> None:
     last = f"Last status: {state}." if state else "No poll got a usable response."
     assert message_of(target, Outcome.TIMEOUT, answer, TO_PREVIEW) == (
-        f"Polling of contoso/web timed out after 7 days, 0:00:00: {thing} did not reach the status succeeded or "
-        f"{SIGNOFF}. {last} The operation continues at the service: to keep polling, raise `timeout` and clear "
-        "this task."
+        f"Polling of contoso/web timed out after 7 days, 0:00:00: {thing} did not reach the status "
+        f"succeeded or {SIGNOFF}. {last} The operation continues at the service: to keep polling, raise "
+        "`timeout` and clear this task."
     )

@@ -479,7 +479,7 @@ def test_a_go_live_that_fails_says_in_which_step_and_why(
 def test_a_go_live_that_is_canceled_meanwhile_says_so(
     emulator: Emulator, context: Context, deferrable: bool, log: Log
 ) -> None:
-    log.react("Live inProgress", lambda: CloudPartnerHook().cancel("slow"))
+    log.react("Live is in progress", lambda: CloudPartnerHook().cancel("slow"))
     task = go_live(wait_for_completion=True, deferrable=deferrable, max_wait=0.05)
     with pytest.raises(OperationCanceledError, match="canceled at the service"):
         finish(task, context)
