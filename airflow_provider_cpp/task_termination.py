@@ -15,7 +15,7 @@ _CLEARED = (None, "scheduled", "queued", "restarting")
 
 
 def describe_user_action(ti: Any, *, fail_fast: bool = False) -> str | None:
-    """Return what a user did to a task, such as `failed`; None if the task ended for another reason.
+    """Return `failed` or `cleared` if a user did that to a task; None if the task ended for another reason.
 
     :param ti: the task instance
     :param fail_fast: whether the Dag ends running tasks when another task fails

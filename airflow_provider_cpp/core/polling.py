@@ -98,10 +98,10 @@ class PollSpec:
 
 @dataclass(frozen=True, slots=True)
 class PollState:
-    """What the next poll has to know about the polls before it.
+    """Findings of the polls so far, for the next poll.
 
     :param steps: id, status and percentage of each step, as last logged
-    :param reported: what was logged and is not logged again
+    :param reported: keys of the log lines that are not logged again
     :param faults: number of consecutive polls without a usable response
     :param not_found: number of consecutive responses 404
     :param not_found_since: time of the first of these, in seconds since the epoch
@@ -208,7 +208,7 @@ class Poller:
         jitter: float,
         body: bytes | None = None,
     ) -> Decision:
-        """Take the result of a poll and return what follows.
+        """Take the result of a poll and return the decision.
 
         :param now: seconds since the epoch
         :param jitter: a random number from 0 to 1
@@ -242,7 +242,7 @@ def decide(
     now: float,
     jitter: float,
 ) -> Decision:
-    """Decide what follows from a poll.
+    """Return the decision after a poll.
 
     :param result: the operation or the offer's status, or the error instead of a response
     :param now: seconds since the epoch

@@ -1,4 +1,4 @@
-"""What an operation's or an offer's state means for polling, as statuses, sentences and JSON."""
+"""Progress of an operation or an offer: status for polling, sentences for the log, JSON for XCom."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from airflow_provider_cpp.core.http import Request
 
 Until = Literal["completed", "preview"]
-#: What a poll returns.
+#: The model in a poll's response.
 Progress = Operation | OfferStatus
 
 #: The preview is ready and the publisher has to go live.
@@ -51,7 +51,7 @@ _OPERATION_PREDICATES = {
     "canceled": "was canceled",
 }
 _CURES = {
-    "failed": "Correct what the messages name, then publish again and go live.",
+    "failed": "Correct the problems that the messages name, then publish again and go live.",
     "canceled": "It was canceled at the service: start it again if you still need it.",
     "succeeded": "It completed before it could be canceled: its changes stay in place.",
 }

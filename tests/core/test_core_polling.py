@@ -1,4 +1,4 @@
-"""When polling ends, how long it pauses, and what it stores."""
+"""Outcomes, intervals and stored state of polling."""
 
 from __future__ import annotations
 

@@ -295,7 +295,8 @@ def test_long_message_of_a_result_is_cut() -> None:
 # --- error texts ---
 
 NO_SAS = messages("No <i>SAS</i> URI.", level="error")
-FAILED = "in step Certification: No SAS URI. Correct what the messages name, then publish again and go live."
+CURE = "Correct the problems that the messages name, then publish again and go live."
+FAILED = f"in step Certification: No SAS URI. {CURE}"
 CANCELED = "the service gave no message. It was canceled at the service: start it again if you still need it."
 COMPLETED = "It completed before it could be canceled: its changes stay in place."
 LISTED = "The task's `fail_on` contains this status."

@@ -199,7 +199,7 @@ def test_mapped_task_is_judged_by_its_own_state(
     assert describe_user_action(ti) == states.get("wait_4")
 
 
-def killed_trigger(location: str, *, cancel_on_kill: bool = True, ti: Any = None) -> OperationTrigger:
+def killed_trigger(location: str, *, cancel_on_kill: bool = True) -> OperationTrigger:
     now = time.time()
     spec = {"subject": "contoso/slow", "until": ["succeeded"], "fail_on": ["failed"], "started_at": now}
     spec |= {"deadline": now + 60, "poke_interval": 0.01, "max_wait": 0.05}
@@ -209,8 +209,9 @@ def killed_trigger(location: str, *, cancel_on_kill: bool = True, ti: Any = None
         spec=spec,
         cancel_on_kill=cancel_on_kill,
     )
-    # Airflow's setter needs a complete task instance.
-    trigger._task_instance = ti or TaskInstance()
+    # The setter of Airflow 3 needs a complete task instance.
+    name = "_task_instance" if hasattr(trigger, "_task_instance") else "task_instance"
+    setattr(trigger, name, TaskInstance())
     return trigger
 
 
