@@ -17,7 +17,7 @@ from airflow_provider_cpp.triggers.cloud_partner import make_event, read_event
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
-    from airflow.providers.common.compat.sdk import BaseOperatorLink, Context
+    from airflow.providers.common.compat.sdk import BaseOperatorLink
 
     from airflow_provider_cpp.core.polling import Progress
     from airflow_provider_cpp.hooks.cloud_partner import CloudPartnerHook
@@ -26,35 +26,6 @@ if TYPE_CHECKING:
 #: The trigger ends the wait at its deadline. Airflow does, so much later, if there is no triggerer that
 #: could.
 TRIGGERER_GRACE = timedelta(minutes=5)
-
-#: What names the instances of a mapped task in the grid, unless a Dag says otherwise.
-NAME = "{{ task.subject }}"
-
-
-class NameMixin:
-    """Name the instances of a mapped task in the grid by their offers."""
-
-    publisher_id: str | None
-    offer_id: str
-
-    @property
-    def subject(self) -> str:
-        """The offer as `publisher/offer`."""
-        return "/".join(str(part) for part in (self.publisher_id, self.offer_id) if part)
-
-    @classmethod
-    def partial(cls, **kwargs: Any) -> Any:
-        """Map over what `expand` gives, as every operator can.
-
-        Before 3.3, Airflow doesn't read the default name of what is mapped from the operator's signature.
-        """
-        return super().partial(**{"map_index_template": NAME} | kwargs)  # type: ignore[misc]
-
-    def pre_execute(self, context: Context) -> None:
-        """Let the name be that of this task."""
-        # Airflow 3.0 has the task of before its templates were rendered there.
-        context["task"] = self  # type: ignore[typeddict-item]
-        super().pre_execute(context)  # type: ignore[misc]
 
 
 class WaitMixin(LinksMixin):

@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any
 
+from airflow_provider_cpp.arguments import DEFAULT_CONN_ID, IfDone, IfRunning, check_literal
 from airflow_provider_cpp.core.errors import ConflictError, NotFoundError
 from airflow_provider_cpp.core.polling import SUCCESS_STATUSES
 from airflow_provider_cpp.links.cloud_partner import LIVE, PREVIEW
 from airflow_provider_cpp.links.cloud_partner import LiveLink as LiveLink
 from airflow_provider_cpp.links.cloud_partner import PartnerCenterLink as PartnerCenterLink
 from airflow_provider_cpp.links.cloud_partner import PreviewLink as PreviewLink
-from airflow_provider_cpp.operators.base import (
-    IfDone,
-    OfferOperator,
-    OperationOperator,
-    check_choice,
-    to_version,
-)
+from airflow_provider_cpp.operators.base import OfferOperator, OperationOperator, to_version
 from airflow_provider_cpp.operators.offers import GetOfferOperator as GetOfferOperator
 from airflow_provider_cpp.operators.offers import UpdateOfferOperator as UpdateOfferOperator
 from airflow_provider_cpp.portal import requests as portal
@@ -25,11 +20,10 @@ from airflow_provider_cpp.portal import requests as portal
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from airflow.providers.common.compat.sdk import Context
+    from airflow.providers.common.compat.sdk import Context, XComArg
 
     from airflow_provider_cpp.core.models import Offer, Submission
     from airflow_provider_cpp.hooks.cloud_partner import CloudPartnerHook
-    from airflow_provider_cpp.release.submission import IfRunning
 
 
 class PublishOperator(OperationOperator):
@@ -72,17 +66,35 @@ class PublishOperator(OperationOperator):
     def __init__(
         self,
         *,
-        notification_emails: Sequence[str] = (),
+        offer_id: str | XComArg,
+        publisher_id: str | XComArg | None = None,
+        cloud_partner_conn_id: str | XComArg | None = DEFAULT_CONN_ID,
+        notification_emails: Sequence[str | XComArg] | str | XComArg | None = (),
         if_running: IfRunning = "adopt",
         if_published: IfDone = "submit",
+        wait_for_completion: bool = False,
+        deferrable: bool = True,
+        poke_interval: timedelta | float = 30,
+        max_wait: timedelta | float = 600,
+        timeout: timedelta | float = timedelta(days=7),
+        cancel_on_kill: bool = False,
         **kwargs: Any,
     ) -> None:
-        check_choice("if_running", if_running, ("adopt", "fail"))
-        check_choice("if_published", if_published, get_args(IfDone))
-        super().__init__(**kwargs)
-        self.notification_emails = notification_emails
-        self.if_running = if_running
-        self.if_published = if_published
+        super().__init__(
+            offer_id=offer_id,
+            publisher_id=publisher_id,
+            cloud_partner_conn_id=cloud_partner_conn_id,
+            wait_for_completion=wait_for_completion,
+            deferrable=deferrable,
+            poke_interval=poke_interval,
+            max_wait=max_wait,
+            timeout=timeout,
+            cancel_on_kill=cancel_on_kill,
+            **kwargs,
+        )
+        self.notification_emails = check_literal("notification_emails", notification_emails) or ()
+        self.if_running: IfRunning = check_literal("if_running", if_running)
+        self.if_published: IfDone = check_literal("if_published", if_published)
 
     def _begin(self, hook: CloudPartnerHook, publisher_id: str, context: Context) -> str | None:
         from airflow_provider_cpp.release.lookup import OfferOperations
@@ -167,17 +179,35 @@ class GoLiveOperator(OperationOperator):
     def __init__(
         self,
         *,
-        version: int | str | None = None,
+        offer_id: str | XComArg,
+        publisher_id: str | XComArg | None = None,
+        cloud_partner_conn_id: str | XComArg | None = DEFAULT_CONN_ID,
+        version: int | str | XComArg | None = None,
         if_running: IfRunning = "adopt",
         if_live: IfDone = "submit",
+        wait_for_completion: bool = False,
+        deferrable: bool = True,
+        poke_interval: timedelta | float = 30,
+        max_wait: timedelta | float = 600,
+        timeout: timedelta | float = timedelta(days=7),
+        cancel_on_kill: bool = False,
         **kwargs: Any,
     ) -> None:
-        check_choice("if_running", if_running, ("adopt", "fail"))
-        check_choice("if_live", if_live, get_args(IfDone))
-        super().__init__(**kwargs)
-        self.version = version
-        self.if_running = if_running
-        self.if_live = if_live
+        super().__init__(
+            offer_id=offer_id,
+            publisher_id=publisher_id,
+            cloud_partner_conn_id=cloud_partner_conn_id,
+            wait_for_completion=wait_for_completion,
+            deferrable=deferrable,
+            poke_interval=poke_interval,
+            max_wait=max_wait,
+            timeout=timeout,
+            cancel_on_kill=cancel_on_kill,
+            **kwargs,
+        )
+        self.version = check_literal("version", version)
+        self.if_running: IfRunning = check_literal("if_running", if_running)
+        self.if_live: IfDone = check_literal("if_live", if_live)
 
     def _begin(self, hook: CloudPartnerHook, publisher_id: str, context: Context) -> str | None:
         from airflow_provider_cpp.release.lookup import OfferOperations, retry_transient
@@ -258,15 +288,31 @@ class CancelOperator(OperationOperator):
     def __init__(
         self,
         *,
-        notification_emails: Sequence[str] = (),
+        offer_id: str | XComArg,
+        publisher_id: str | XComArg | None = None,
+        cloud_partner_conn_id: str | XComArg | None = DEFAULT_CONN_ID,
+        notification_emails: Sequence[str | XComArg] | str | XComArg | None = (),
         missing_ok: bool = True,
         wait_for_completion: bool = True,
+        deferrable: bool = True,
+        poke_interval: timedelta | float = 30,
+        max_wait: timedelta | float = 600,
         timeout: timedelta | float = timedelta(hours=1),
         **kwargs: Any,
     ) -> None:
-        super().__init__(wait_for_completion=wait_for_completion, timeout=timeout, **kwargs)
-        self.notification_emails = notification_emails
-        self.missing_ok = missing_ok
+        super().__init__(
+            offer_id=offer_id,
+            publisher_id=publisher_id,
+            cloud_partner_conn_id=cloud_partner_conn_id,
+            wait_for_completion=wait_for_completion,
+            deferrable=deferrable,
+            poke_interval=poke_interval,
+            max_wait=max_wait,
+            timeout=timeout,
+            **kwargs,
+        )
+        self.notification_emails = check_literal("notification_emails", notification_emails) or ()
+        self.missing_ok = check_literal("missing_ok", missing_ok)
 
     def _begin(self, hook: CloudPartnerHook, publisher_id: str, context: Context) -> str | None:
         from airflow_provider_cpp.release.cancellation import cancel

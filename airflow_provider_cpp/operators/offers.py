@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import re
 from collections.abc import Callable, Mapping
 from importlib import import_module
@@ -10,13 +11,15 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.providers.common.compat.sdk import determine_kwargs
 
+from airflow_provider_cpp.arguments import DEFAULT_CONN_ID, Slot, check_literal
 from airflow_provider_cpp.core.errors import CloudPartnerError, PreconditionFailedError
+from airflow_provider_cpp.exceptions import fail_at_once
 from airflow_provider_cpp.operators.base import OfferOperator, to_version
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from airflow.providers.common.compat.sdk import Context
+    from airflow.providers.common.compat.sdk import Context, XComArg
 
     from airflow_provider_cpp.core.models import Offer
     from airflow_provider_cpp.hooks.cloud_partner import CloudPartnerHook
@@ -42,10 +45,26 @@ class GetOfferOperator(OfferOperator):
 
     template_fields: Sequence[str] = (*OfferOperator.template_fields, "slot", "version")
 
-    def __init__(self, *, slot: str | None = None, version: int | str | None = None, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.slot = slot
-        self.version = version
+    def __init__(
+        self,
+        *,
+        offer_id: str | XComArg,
+        publisher_id: str | XComArg | None = None,
+        cloud_partner_conn_id: str | XComArg | None = DEFAULT_CONN_ID,
+        slot: Slot | str | XComArg | None = None,
+        version: int | str | XComArg | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(
+            offer_id=offer_id,
+            publisher_id=publisher_id,
+            cloud_partner_conn_id=cloud_partner_conn_id,
+            **kwargs,
+        )
+        self.slot = check_literal("slot", slot)
+        self.version = check_literal("version", version)
+        if slot is not None and version is not None:
+            raise fail_at_once(ValueError("Set slot or version, not both."))
 
     def execute(self, context: Context) -> Any:
         """Read the offer."""
@@ -87,16 +106,32 @@ class UpdateOfferOperator(OfferOperator):
     template_fields: Sequence[str] = (*OfferOperator.template_fields, "definition", "if_match")
     template_fields_renderers: ClassVar[dict[str, str]] = {"definition": "json"}
 
-    def __init__(self, *, definition: Change, if_match: str = "etag", **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        # Airflow would call a function in a template field itself; its name is shown there.
-        self._function = definition if callable(definition) else None
-        self.definition = (
-            f"{definition.__module__}.{getattr(definition, '__qualname__', type(definition).__name__)}"
-            if callable(definition)
-            else definition
+    def __init__(
+        self,
+        *,
+        offer_id: str | XComArg,
+        publisher_id: str | XComArg | None = None,
+        cloud_partner_conn_id: str | XComArg | None = DEFAULT_CONN_ID,
+        definition: Change | XComArg,
+        if_match: str | XComArg = "etag",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(
+            offer_id=offer_id,
+            publisher_id=publisher_id,
+            cloud_partner_conn_id=cloud_partner_conn_id,
+            **kwargs,
         )
-        self.if_match = if_match
+        definition = check_literal("definition", definition)
+        # Airflow would call a function in a template field; the field shows the function's name instead.
+        self._function = definition if callable(definition) else None
+        self.definition = definition if self._function is None else _name_of(self._function)
+        self.if_match = check_literal("if_match", if_match)
+
+    def _is_permanent(self, error: Exception) -> bool:
+        # With if_match="etag", another try reads the offer again.
+        is_outdated = isinstance(error, PreconditionFailedError) and self.if_match != "etag"
+        return is_outdated or super()._is_permanent(error)
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Read the offer, change it, and write it back."""
@@ -185,6 +220,17 @@ class UpdateOfferOperator(OfferOperator):
                 f"({left}). A function gets the whole offer, and returns it or changes it in place."
             )
         return wanted
+
+
+def _name_of(function: Callable[..., Any]) -> str:
+    """Return the name of a function without the name of the Dag's module.
+
+    Airflow names the module of a Dag file after a hash of the file's path, which changes with each
+    deployment. With that name in the serialized Dag, each deployment would make a new Dag version.
+    """
+    while isinstance(function, functools.partial):
+        function = function.func
+    return getattr(function, "__qualname__", type(function).__qualname__)
 
 
 def _imported(dotted_path: str) -> Any:

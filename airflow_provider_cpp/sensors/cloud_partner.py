@@ -17,11 +17,13 @@ from airflow.providers.common.compat.sdk import (
     PokeReturnValue,
 )
 
+from airflow_provider_cpp.arguments import DEFAULT_CONN_ID, check_literal
+from airflow_provider_cpp.core.errors import NotFoundError
 from airflow_provider_cpp.core.http import quote_segment
-from airflow_provider_cpp.core.models import OFFER_STATES
 from airflow_provider_cpp.core.polling import FAILURE_STATUSES, SIGNOFF, SUCCESS_STATUSES, Until
-from airflow_provider_cpp.core.text import normalize_status
-from airflow_provider_cpp.mixins import NAME, NameMixin, WaitMixin
+from airflow_provider_cpp.exceptions import fail_at_once
+from airflow_provider_cpp.mixins import WaitMixin
+from airflow_provider_cpp.offer_task import MAP_INDEX_TEMPLATE, OfferTask
 from airflow_provider_cpp.portal.locations import normalize_location, offer_in_location
 from airflow_provider_cpp.triggers.cloud_partner import OfferStatusTrigger, OperationTrigger
 
@@ -29,13 +31,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from datetime import datetime
 
-    from airflow.providers.common.compat.sdk import Context
+    from airflow.providers.common.compat.sdk import Context, XComArg
 
     from airflow_provider_cpp.hooks.cloud_partner import CloudPartnerHook
     from airflow_provider_cpp.triggers.cloud_partner import WaitTrigger
 
 
-class _WaitSensor(NameMixin, WaitMixin, BaseSensorOperator):
+class _WaitSensor(OfferTask, WaitMixin, BaseSensorOperator):
     """Poll once in a worker, then wait in the triggerer; or in a worker, as `mode` says."""
 
     ui_color = "#d5e8f7"
@@ -43,26 +45,29 @@ class _WaitSensor(NameMixin, WaitMixin, BaseSensorOperator):
     def __init__(
         self,
         *,
-        cloud_partner_conn_id: str = "cloud_partner_default",
-        deferrable: bool = True,
-        poke_interval: timedelta | float = 30,
-        exponential_backoff: bool = True,
-        max_wait: timedelta | float = 600,
-        timeout: timedelta | float = timedelta(days=7),
-        map_index_template: str | None = NAME,
+        cloud_partner_conn_id: str | XComArg | None,
+        deferrable: bool,
+        poke_interval: timedelta | float,
+        exponential_backoff: bool,
+        max_wait: timedelta | float,
+        timeout: timedelta | float,
+        soft_fail: bool,
+        map_index_template: str | None = MAP_INDEX_TEMPLATE,
         **kwargs: Any,
     ) -> None:
         super().__init__(
             map_index_template=map_index_template,
-            poke_interval=poke_interval,
-            exponential_backoff=exponential_backoff,
-            max_wait=max_wait,
-            timeout=timeout,
+            poke_interval=check_literal("poke_interval", poke_interval),
+            exponential_backoff=check_literal("exponential_backoff", exponential_backoff),
+            max_wait=check_literal("max_wait", max_wait),
+            timeout=check_literal("timeout", timeout),
+            soft_fail=check_literal("soft_fail", soft_fail),
             **kwargs,
         )
-        self.cloud_partner_conn_id = cloud_partner_conn_id
-        self.deferrable = deferrable
-        self._hook: CloudPartnerHook | None = None
+        self.cloud_partner_conn_id = check_literal("cloud_partner_conn_id", cloud_partner_conn_id)
+        if self.cloud_partner_conn_id is None:
+            self.cloud_partner_conn_id = DEFAULT_CONN_ID
+        self.deferrable = check_literal("deferrable", deferrable)
         self._trigger: WaitTrigger | None = None
         self._seconds = 0.0
 
@@ -126,11 +131,7 @@ class _WaitSensor(NameMixin, WaitMixin, BaseSensorOperator):
         return {"cloud_partner_conn_id": self.cloud_partner_conn_id, "wait": asdict(wait)}
 
     def _get_hook(self) -> CloudPartnerHook:
-        if self._hook is None:
-            from airflow_provider_cpp.hooks.cloud_partner import CloudPartnerHook
-
-            self._hook = CloudPartnerHook(self.cloud_partner_conn_id)
-        return self._hook
+        return self.hook
 
     @contextmanager
     def _softly(self) -> Iterator[None]:
@@ -178,12 +179,36 @@ class OperationSensor(_WaitSensor):
 
     template_fields: Sequence[str] = ("cloud_partner_conn_id", "operation_location")
 
-    def __init__(self, *, operation_location: str, until: Until = "completed", **kwargs: Any) -> None:
-        if until not in SUCCESS_STATUSES:
-            raise ValueError(f"until must be one of {', '.join(SUCCESS_STATUSES)}; not {until!r}")
-        super().__init__(**kwargs)
-        self.operation_location = operation_location
-        self.until = until
+    def __init__(
+        self,
+        *,
+        operation_location: str | XComArg,
+        until: Until = "completed",
+        cloud_partner_conn_id: str | XComArg | None = DEFAULT_CONN_ID,
+        deferrable: bool = True,
+        poke_interval: timedelta | float = 30,
+        exponential_backoff: bool = True,
+        max_wait: timedelta | float = 600,
+        timeout: timedelta | float = timedelta(days=7),
+        soft_fail: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(
+            cloud_partner_conn_id=cloud_partner_conn_id,
+            deferrable=deferrable,
+            poke_interval=poke_interval,
+            exponential_backoff=exponential_backoff,
+            max_wait=max_wait,
+            timeout=timeout,
+            soft_fail=soft_fail,
+            **kwargs,
+        )
+        self.operation_location = check_literal("operation_location", operation_location)
+        self.until: Until = check_literal("until", until)
+
+    def _is_permanent(self, error: Exception) -> bool:
+        # A 404 of the operation, unlike one of the offer, may be cured by another try.
+        return super()._is_permanent(error) and not isinstance(error, NotFoundError)
 
     @property
     def subject(self) -> str:
@@ -236,21 +261,39 @@ class OfferStatusSensor(_WaitSensor):
     def __init__(
         self,
         *,
-        offer_id: str,
-        publisher_id: str | None = None,
+        offer_id: str | XComArg,
+        publisher_id: str | XComArg | None = None,
         statuses: Sequence[str] = (SIGNOFF, "succeeded"),
         fail_on: Sequence[str] = FAILURE_STATUSES,
+        cloud_partner_conn_id: str | XComArg | None = DEFAULT_CONN_ID,
+        deferrable: bool = True,
+        poke_interval: timedelta | float = 30,
+        exponential_backoff: bool = True,
+        max_wait: timedelta | float = 600,
+        timeout: timedelta | float = timedelta(days=7),
+        soft_fail: bool = False,
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
-        self.offer_id = offer_id
-        self.publisher_id = publisher_id
-        self.statuses = _statuses("statuses", statuses)
-        self.fail_on = _statuses("fail_on", fail_on)
+        super().__init__(
+            cloud_partner_conn_id=cloud_partner_conn_id,
+            deferrable=deferrable,
+            poke_interval=poke_interval,
+            exponential_backoff=exponential_backoff,
+            max_wait=max_wait,
+            timeout=timeout,
+            soft_fail=soft_fail,
+            **kwargs,
+        )
+        self.offer_id = check_literal("offer_id", offer_id)
+        self.publisher_id = check_literal("publisher_id", publisher_id)
+        self.statuses = check_literal("statuses", statuses)
+        self.fail_on = check_literal("fail_on", fail_on)
         if not self.statuses:
-            raise ValueError("statuses must name at least one status, or the wait would have no good end")
+            problem = "statuses must name at least one status, or the sensor could never succeed."
+            raise fail_at_once(ValueError(problem))
         if both := set(self.statuses) & set(self.fail_on):
-            raise ValueError(f"{', '.join(sorted(both))} can't be both in statuses and in fail_on")
+            problem = f"{', '.join(sorted(both))} must not be in both statuses and fail_on."
+            raise fail_at_once(ValueError(problem))
 
     def execute_complete(self, context: Context, event: Any) -> dict[str, Any]:
         """Return what the wait ended with, or raise it."""
@@ -265,13 +308,3 @@ class OfferStatusSensor(_WaitSensor):
         quote_segment(self.offer_id, "offer_id")
         arguments = self._trigger_arguments(started_at, until=self.statuses, fail_on=self.fail_on)
         return OfferStatusTrigger(publisher_id=self.publisher_id, offer_id=self.offer_id, **arguments)
-
-
-def _statuses(name: str, words: Sequence[str]) -> tuple[str, ...]:
-    """Return statuses as this provider spells them, whichever of the service's spellings they have."""
-    if isinstance(words, str):
-        raise ValueError(f"{name} must be a list of statuses, not the text {words!r}")
-    if unknown := [word for word in words if normalize_status(word) not in OFFER_STATES]:
-        known = ", ".join(dict.fromkeys(state.value for state in OFFER_STATES.values()))
-        raise ValueError(f"{name}: {unknown[0]!r} is no status of an offer; there are {known}")
-    return tuple(OFFER_STATES[normalize_status(word)].value for word in words)

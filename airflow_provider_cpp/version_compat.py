@@ -1,0 +1,12 @@
+"""Version of the Airflow that runs, for behavior that depends on it."""
+
+from __future__ import annotations
+
+from airflow import __version__
+from packaging.version import Version
+
+_RELEASE = Version(__version__).release
+
+AIRFLOW_V_3_0_PLUS: bool = _RELEASE >= (3, 0)
+AIRFLOW_V_3_1_PLUS: bool = _RELEASE >= (3, 1)
+AIRFLOW_V_3_3_PLUS: bool = _RELEASE >= (3, 3)
