@@ -130,7 +130,7 @@ def to_addresses(name: str, value: Any) -> tuple[str, ...]:
         if is_computed(address):
             continue
         if not isinstance(address, str) or not _ADDRESS.fullmatch(address):
-            raise ValueError(f"{name} must contain e-mail addresses; {address!r} is not one.")
+            raise ValueError(f"{name} must be e-mail addresses; {address!r} is not one.")
     return addresses
 
 
@@ -146,10 +146,10 @@ def to_definition(name: str, value: Any) -> Any:
     if isinstance(value, Mapping) or callable(value):
         return value
     if not isinstance(value, str):
-        _refuse_list(name, value)
         raise ValueError(
             f"{name} must be a dict, a function, or the dotted path of a function, "
-            f"not {type(value).__name__}."
+            f"not {type(value).__name__}. To start a task for each value of a list, expand the operator: "
+            f".partial(...).expand({name}=...)."
         )
     if not _DOTTED_PATH.fullmatch(value):
         # The text is not shown, because it may be a definition with secrets.

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_cpp.arguments import check_argument, check_literal, is_empty, is_reference
 from airflow_provider_cpp.core.errors import CloudPartnerError
 from airflow_provider_cpp.exceptions import PERMANENT_ERRORS, fail_at_once
+from airflow_provider_cpp.version_compat import AIRFLOW_V_3_3_PLUS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator
@@ -59,8 +60,10 @@ class OfferTask:
     def partial(cls, **kwargs: Any) -> Any:
         """Map over the arguments that `expand` gets; check the others now."""
         arguments = {name: check_literal(name, value) for name, value in kwargs.items()}
-        # Before Airflow 3.3, partial() ignores the default in the operator's signature.
-        return super().partial(**{"map_index_template": MAP_INDEX_TEMPLATE} | arguments)  # type: ignore[misc]
+        if not AIRFLOW_V_3_3_PLUS:
+            # Later versions read the default from the operator's signature.
+            arguments.setdefault("map_index_template", MAP_INDEX_TEMPLATE)
+        return super().partial(**arguments)  # type: ignore[misc]
 
     @cached_property
     def hook(self) -> CloudPartnerHook:

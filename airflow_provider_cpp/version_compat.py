@@ -7,6 +7,5 @@ from packaging.version import Version
 
 _RELEASE = Version(__version__).release
 
-AIRFLOW_V_3_0_PLUS: bool = _RELEASE >= (3, 0)
 AIRFLOW_V_3_1_PLUS: bool = _RELEASE >= (3, 1)
 AIRFLOW_V_3_3_PLUS: bool = _RELEASE >= (3, 3)

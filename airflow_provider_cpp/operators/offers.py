@@ -128,6 +128,11 @@ class UpdateOfferOperator(OfferOperator):
         self.definition = definition if self._function is None else _name_of(self._function)
         self.if_match = check_literal("if_match", if_match)
 
+    def _check_rendered_arguments(self) -> None:
+        if self._function is not None:
+            self.definition = self._function
+        super()._check_rendered_arguments()
+
     def _is_permanent(self, error: Exception) -> bool:
         # With if_match="etag", another try reads the offer again.
         is_outdated = isinstance(error, PreconditionFailedError) and self.if_match != "etag"

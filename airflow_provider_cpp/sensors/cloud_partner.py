@@ -292,7 +292,7 @@ class OfferStatusSensor(_WaitSensor):
             problem = "statuses must name at least one status, or the sensor could never succeed."
             raise fail_at_once(ValueError(problem))
         if both := set(self.statuses) & set(self.fail_on):
-            problem = f"{', '.join(sorted(both))} must not be in both statuses and fail_on."
+            problem = f"{', '.join(sorted(both))} can't be both in statuses and in fail_on."
             raise fail_at_once(ValueError(problem))
 
     def execute_complete(self, context: Context, event: Any) -> dict[str, Any]:

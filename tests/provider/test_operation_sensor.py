@@ -146,7 +146,7 @@ def test_a_location_that_none_can_be_is_refused_before_anything_is_sent(
 
 
 def test_until_is_one_of_two_words() -> None:
-    with pytest.raises(ValueError, match="until must be one of completed, preview"):
+    with pytest.raises(ValueError, match="until must be one of 'completed', 'preview'"):
         sensor("/api/operations/contoso$slow$2$preview", until="live")
 
 
