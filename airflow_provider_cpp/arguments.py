@@ -64,9 +64,11 @@ def check_argument(name: str, value: Any) -> Any:
     :raises ValueError: the value is not possible for this argument
     """
     check = CHECKS.get(name)
-    if check is None or (value is None and name not in _REQUIRED):
+    if check is None or (value is None and name in _OPTIONAL):
         return value
     try:
+        if is_empty(value) and name not in _NOT_TEMPLATED:
+            raise ValueError(f"{name} must not be empty, but it is {value!r}.{_CURES.get(name, '')}")
         return check(name, value)
     except ValueError as error:
         raise fail_at_once(error) from None
@@ -97,12 +99,6 @@ def to_version(name: str, value: Any) -> int:
 
 def to_location(name: str, value: Any) -> str:
     """Return the Location of an operation, on any host; the hook checks the host."""
-    if is_empty(value):
-        raise ValueError(
-            f"{name} is empty. Pass the result of the task that starts the operation, for example "
-            "operation_location=go_live.output. A task that was skipped, or that found the offer live, "
-            "returns no location."
-        )
     text = _to_text(name, value)
     try:
         parts = urlsplit(text)
@@ -136,8 +132,6 @@ def to_addresses(name: str, value: Any) -> tuple[str, ...]:
 
 def to_etag(name: str, value: Any) -> str:
     """Return `etag`, `*` or an ETag."""
-    if is_empty(value):
-        raise ValueError(f"{name} must be 'etag', '*' or an ETag; it is empty.")
     return _to_text(name, value)
 
 
@@ -231,10 +225,14 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "if_published": get_args(IfDone),
     "until": tuple(SUCCESS_STATUSES),
 }
-#: Arguments for which None is not a default.
-_REQUIRED = frozenset(
-    name for name in CHECKS if name not in ("publisher_id", "cloud_partner_conn_id", "version", "slot")
-) - {"notification_emails"}
+#: Arguments for which None means the default.
+_OPTIONAL = ("publisher_id", "cloud_partner_conn_id", "version", "slot", "notification_emails")
+_CURES = {
+    "operation_location": " Pass the result of the task that starts the operation, for example "
+    "operation_location=go_live.output. A task that was skipped, or that found the offer live, returns no "
+    "location.",
+    "if_match": " Use 'etag', '*' or an ETag.",
+}
 #: Arguments that Airflow does not render.
 _NOT_TEMPLATED = frozenset(
     name
@@ -252,8 +250,6 @@ def _to_text(name: str, value: Any) -> str:
     _refuse_list(name, value)
     if not isinstance(value, str):
         raise ValueError(f"{name} must be text, not {type(value).__name__}: {value!r}.")
-    if is_empty(value):
-        raise ValueError(f"{name} must not be empty.")
     return value
 
 

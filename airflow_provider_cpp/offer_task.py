@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import contextmanager, suppress
 from functools import cached_property, wraps
 from typing import TYPE_CHECKING, Any
@@ -43,7 +43,7 @@ class OfferTask:
     publisher_id: Any = None
     offer_id: Any
 
-    # Templated arguments that a template or another task set to None or to blank text.
+    # Messages on arguments that a template or another task set to None or to blank text.
     _empty_arguments: tuple[str, ...] = ()
 
     def __init__(self, **kwargs: Any) -> None:
@@ -101,15 +101,20 @@ class OfferTask:
         literals = {name for name, value in given.items() if self._is_literal(name, value, context)}
         render(parent, template_fields, context, *args, **kwargs)
         empty = []
-        for name, value in given.items():
-            rendered = getattr(self, name)
-            if rendered is UNSET or (rendered is None and name in literals):
-                # A mapped task group passes the argument on even if the Dag gives no value for it.
-                setattr(self, name, self._default_of(name) if is_reference(value) else None)
-            elif is_empty(rendered):
-                empty.append(name)
+        for name in given:
+            value = getattr(self, name)
+            # A mapped task group passes an argument on even if the Dag gives no value for it.
+            if value is UNSET or (value is None and name in literals):
+                setattr(self, name, self._default_of(name))
+            elif is_empty(value):
+                empty.append(
+                    f"{name} of {self.task_id} must not be empty, but a template or another task set it to "
+                    f"{value!r}. No request was sent. Correct the source of the value, or omit {name} to use "
+                    "its default."
+                )
         self._empty_arguments = tuple(empty)
-        self._name_default_publisher()
+        if not empty:
+            self._name_default_publisher()
 
     def _is_literal(self, name: str, value: Any, context: Context) -> bool:
         """Return whether a value of an argument is in the Dag file itself."""
@@ -125,6 +130,7 @@ class OfferTask:
         return expanded is None or not _is_from_task(expanded, name, context)
 
     def _default_of(self, name: str) -> Any:
+        """Return the value of an argument that the Dag does not give."""
         if name in self._dag_defaults:
             return self._dag_defaults[name]
         default = inspect.signature(type(self)).parameters[name].default
@@ -148,16 +154,11 @@ class OfferTask:
 
         :raises ValueError: an argument is empty or not possible
         """
-        for name in self._empty_arguments:
-            raise fail_at_once(
-                ValueError(
-                    f"{name} of {self.task_id} must not be empty, but a template or another task set it to "
-                    f"{getattr(self, name)!r}. No request was sent. Correct the source of the value, or omit "
-                    f"{name} to use its default."
-                )
-            )
+        if self._empty_arguments:
+            raise fail_at_once(ValueError(" ".join(self._empty_arguments)))
         for name in self.template_fields:
-            setattr(self, name, check_argument(name, getattr(self, name)))
+            value = getattr(self, name)
+            setattr(self, name, check_argument(name, self._default_of(name) if value is None else value))
 
     @contextmanager
     def _fail_permanent_errors_at_once(self) -> Iterator[None]:
@@ -190,6 +191,8 @@ def _is_from_task(expanded: Any, name: str, context: Context) -> bool:
     values = expanded.value
     if isinstance(values, Mapping):
         return is_reference(values.get(name))
-    if isinstance(values, Sequence):
-        return is_reference(values[context["ti"].map_index or 0])
-    return True
+    # Airflow accepts a list of dicts, a task that returns one, and a list with tasks that return a dict.
+    index = context["ti"].map_index or 0
+    if is_reference(values):
+        return name in values.resolve(context)[index]
+    return is_reference(values[index]) and name in values[index].resolve(context)

@@ -53,8 +53,6 @@ class OfferOperator(OfferTask, LinksMixin, BaseOperator):
         self.offer_id = check_literal("offer_id", offer_id)
         self.publisher_id = check_literal("publisher_id", publisher_id)
         self.cloud_partner_conn_id = check_literal("cloud_partner_conn_id", cloud_partner_conn_id)
-        if self.cloud_partner_conn_id is None:
-            self.cloud_partner_conn_id = DEFAULT_CONN_ID
 
     def _open(self) -> tuple[CloudPartnerHook, str]:
         """Return the hook and the id of the publisher, after both ids were checked.

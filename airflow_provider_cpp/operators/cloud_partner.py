@@ -92,7 +92,7 @@ class PublishOperator(OperationOperator):
             cancel_on_kill=cancel_on_kill,
             **kwargs,
         )
-        self.notification_emails = check_literal("notification_emails", notification_emails) or ()
+        self.notification_emails = check_literal("notification_emails", notification_emails)
         self.if_running: IfRunning = check_literal("if_running", if_running)
         self.if_published: IfDone = check_literal("if_published", if_published)
 
@@ -311,7 +311,7 @@ class CancelOperator(OperationOperator):
             timeout=timeout,
             **kwargs,
         )
-        self.notification_emails = check_literal("notification_emails", notification_emails) or ()
+        self.notification_emails = check_literal("notification_emails", notification_emails)
         self.missing_ok = check_literal("missing_ok", missing_ok)
 
     def _begin(self, hook: CloudPartnerHook, publisher_id: str, context: Context) -> str | None:

@@ -65,8 +65,6 @@ class _WaitSensor(OfferTask, WaitMixin, BaseSensorOperator):
             **kwargs,
         )
         self.cloud_partner_conn_id = check_literal("cloud_partner_conn_id", cloud_partner_conn_id)
-        if self.cloud_partner_conn_id is None:
-            self.cloud_partner_conn_id = DEFAULT_CONN_ID
         self.deferrable = check_literal("deferrable", deferrable)
         self._trigger: WaitTrigger | None = None
         self._seconds = 0.0
