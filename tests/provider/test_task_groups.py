@@ -12,7 +12,7 @@ from airflow.providers.common.compat.sdk import DAG, BaseOperator, TaskGroup, ta
 
 from airflow_provider_cpp.task_groups import release_offer
 from dev.local_airflow import AIRFLOW
-from tests.versions import needs_airflow_3, needs_approval
+from tests.versions import needs_approval
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -166,7 +166,6 @@ def test_given_arguments_have_precedence_over_default_args() -> None:
         assert (task.deferrable, task.timeout, task.poke_interval) == (True, 60, 5)
 
 
-@needs_airflow_3
 @pytest.mark.parametrize("from_task", [False, True])
 @pytest.mark.parametrize(
     ("given", "expected"),
@@ -188,7 +187,6 @@ def test_a_dict_of_expand_kwargs_is_completed_from_default_args(
         task._check_rendered_arguments()
 
 
-@needs_airflow_3
 def test_a_literal_none_in_a_dict_means_the_default() -> None:
     with DAG("release", schedule=None, default_args={"publisher_id": "fabrikam"}) as dag:
         release_offer.expand_kwargs([{"offer_id": "a", "publisher_id": None, "notification_emails": None}])
@@ -197,7 +195,6 @@ def test_a_literal_none_in_a_dict_means_the_default() -> None:
     task._check_rendered_arguments()
 
 
-@needs_airflow_3
 @pytest.mark.parametrize(
     ("returned", "words"),
     [
@@ -216,8 +213,14 @@ def test_a_wrong_dict_that_a_task_returns_is_an_error(returned: dict[str, Any], 
 def render(dag: Any, task_id: str, result: Any) -> Any:
     """Return the first instance of a task in a mapped task group after its templates were rendered."""
     task = dag.get_task(task_id).prepare_for_execution()
-    ti = SimpleNamespace(map_index=0, task=task, xcom_pull=lambda **_: result)
-    task.render_template_fields({"ti": ti, "dag": dag, "task": task}, dag.get_template_env())
+    ti = SimpleNamespace(
+        map_index=0,
+        task=task,
+        xcom_pull=lambda **_: result,
+        get_relevant_upstream_map_indexes=lambda **_: None,
+    )
+    context = {"ti": ti, "dag": dag, "task": task, "run_id": "manual", "expanded_ti_count": None}
+    task.render_template_fields(context, dag.get_template_env())
     return task
 
 
