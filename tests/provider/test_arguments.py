@@ -66,7 +66,7 @@ class Results(TaskInstance):
     def xcom_pull(self, **_: Any) -> Any:
         return self.result
 
-    def get_relevant_upstream_map_indexes(self, **_: Any) -> None:
+    def get_relevant_upstream_map_indexes(self, *_: Any, **__: Any) -> None:
         """Airflow 2 asks for the instances of a mapped task."""
 
 
@@ -83,6 +83,7 @@ def rendered(
         "dag": dag,
         "dag_run": run,
         "run_id": "manual",
+        "expanded_ti_count": None,
         "params": dict(context),
     }
     found.render_template_fields(context, dag.get_template_env())

@@ -217,7 +217,7 @@ def render(dag: Any, task_id: str, result: Any) -> Any:
         map_index=0,
         task=task,
         xcom_pull=lambda **_: result,
-        get_relevant_upstream_map_indexes=lambda **_: None,
+        get_relevant_upstream_map_indexes=lambda *_, **__: None,
     )
     context = {"ti": ti, "dag": dag, "task": task, "run_id": "manual", "expanded_ti_count": None}
     task.render_template_fields(context, dag.get_template_env())
