@@ -8,7 +8,6 @@ request, for values that templates and other tasks supply.
 from __future__ import annotations
 
 import ast
-import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
@@ -29,6 +28,9 @@ IfRunning = Literal["adopt", "fail"]
 #: What to do if the operation would change nothing.
 IfDone = Literal["submit", "skip", "succeed"]
 Slot = Literal["draft", "preview", "production"]
+
+#: Longest time that an argument may name; later times are outside the range of Python's dates.
+LONGEST = timedelta(days=36500)
 
 _TEMPLATE = re.compile(r"\{[{%#]")
 _DOTTED_PATH = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+")
@@ -52,7 +54,7 @@ def is_computed(value: object) -> bool:
 
 
 def is_empty(value: object) -> bool:
-    """Return whether a value is None or blank text."""
+    """Return whether a value is blank text or None."""
     return value is None or (isinstance(value, str) and not value.strip())
 
 
@@ -186,8 +188,10 @@ def to_seconds(name: str, value: Any) -> float:
     """Return a timedelta or a number of seconds as seconds, 0 or more."""
     seconds = value.total_seconds() if isinstance(value, timedelta) else value
     is_number = isinstance(seconds, int | float) and not isinstance(seconds, bool)
-    if not (is_number and math.isfinite(seconds) and seconds >= 0):
-        raise ValueError(f"{name} must be a timedelta or a number of seconds from 0, not {value!r}.")
+    if not (is_number and 0 <= seconds <= LONGEST.total_seconds()):
+        raise ValueError(
+            f"{name} must be a timedelta or a number of seconds, from 0 to {LONGEST.days} days, not {value!r}."
+        )
     return float(seconds)
 
 

@@ -119,7 +119,7 @@ class OfferTask:
     def _is_literal(self, name: str, value: Any, context: Context) -> bool:
         """Return whether a value of an argument is in the Dag file itself."""
         if is_reference(value):
-            # In a mapped task group, the value is a reference to what the group is expanded over.
+            # In a mapped task group, the value is a reference to an argument of `expand`.
             expanded, name = getattr(value, "_input", None), getattr(value, "_key", name)
             return expanded is not None and not _is_from_task(expanded, name, context)
         if value is not None:

@@ -40,8 +40,9 @@ class ReleaseOffer:
         release_offer.expand_kwargs([{"offer_id": "web"}, {"offer_id": "mail", "publisher_id": "fabrikam"}])
         release_offer.override(group_id="web", tooltip="Release the web offer")("contoso-web")
 
-    An argument that is None, or missing in a dict of `expand_kwargs`, has the value of the Dag's or the task
-    group's `default_args`, or else the default of `PublishOperator` and `GoLiveOperator`.
+    An argument with the value None, or missing in a dict of `expand_kwargs`, gets its value from the
+    `default_args` of the Dag or the task group, or else the default of `PublishOperator` and
+    `GoLiveOperator`.
 
     :param offer_id: id of the offer (templated)
     :param publisher_id: id of the publisher; by default the connection's publisher (templated)
@@ -140,7 +141,7 @@ class ReleaseOffer:
         return group
 
     def _factory(self, **fixed: Any) -> Any:
-        """Return what the decorator `@task_group` makes of the function that adds the tasks."""
+        """Return Airflow's factory of the task group, with some arguments fixed."""
         factory = task_group(**self._group)(_release)
         return factory.partial(**fixed) if fixed else factory
 
@@ -150,7 +151,7 @@ def _group_id(group_id: str | None) -> dict[str, str]:
 
 
 def _check_mappable(given: Any, fixed: Mapping[str, Any]) -> None:
-    """Raise `ValueError` if an argument cannot differ between offers, or is in `partial` as well."""
+    """Raise `ValueError` if an argument cannot differ between offers, or is also in `partial`."""
     if not isinstance(given, Mapping):
         raise ValueError(f"release_offer.expand_kwargs needs a list of dicts, not {type(given).__name__}.")
     if unknown := [name for name in given if name not in MAPPABLE]:

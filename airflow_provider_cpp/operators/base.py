@@ -102,18 +102,18 @@ class OperationOperator(WaitMixin, OfferOperator):
         return super()._is_permanent(error) and not is_operations
 
     def _begin(self, hook: CloudPartnerHook, publisher_id: str, context: Context) -> str | None:
-        """Begin the operation and return its Location; None if there is none to wait for."""
+        """Start the operation and return its Location; None if there is no operation to wait for."""
         raise NotImplementedError
 
     def execute(self, context: Context) -> str | None:
-        """Begin the operation, and wait for it if asked for."""
+        """Start the operation, and wait for its end if `wait_for_completion` is set."""
         hook, publisher_id = self._open()
         location = self._begin(hook, publisher_id, context)
         if location is not None:
             self._show(self._pages_begun, publisher_id, self.offer_id)
         if location is None or not self.wait_for_completion:
             return location
-        # Said before the wait, so that it can be seen in the UI, and that a kill can cancel it.
+        # Before the polling, so that the UI shows the location and a kill can cancel the operation.
         self._location = location
         if self.do_xcom_push:
             context["ti"].xcom_push(key="return_value", value=location)
@@ -127,10 +127,10 @@ class OperationOperator(WaitMixin, OfferOperator):
         return self.execute_complete(context, self._wait(hook, trigger))
 
     def execute_complete(self, context: Context, event: Any) -> str:
-        """Return the Location path of the operation that ended, or raise how it ended."""
+        """Return the Location path of the operation, or raise the error with which it ended."""
         self._location = event.get("location") if isinstance(event, dict) else None
         with suppress(ValueError, TypeError):
-            # For the name in the grid: the connection's publisher is not known in this process.
+            # For the name in the grid, if the connection could not be read.
             self.publisher_id = self.publisher_id or offer_in_location(self._location or "")[0]
         try:
             location = str(self._result(event)["location"])
@@ -141,7 +141,7 @@ class OperationOperator(WaitMixin, OfferOperator):
         return location
 
     def on_kill(self) -> None:
-        """Cancel the operation, if asked for, when the task is killed while it waits in a worker."""
+        """Cancel the operation, with `cancel_on_kill`, when the task is killed while it polls in a worker."""
         location, self._location = self._location, None
         if not self.cancel_on_kill or location is None:
             return
@@ -179,9 +179,10 @@ def to_version(value: Any) -> int | None:
 
 
 def run_started_at(dag_run: Any) -> datetime | None:
-    """Return when a Dag run began.
+    """Return the time when a Dag run started.
 
-    Clearing sets its `start_date` anew, but not when it was due. That is long before a backfill began.
+    Clearing a run resets its `start_date`, but not the time when it was due. In a backfill, that time is long
+    before the start.
     """
     is_cleared = getattr(dag_run, "clear_number", None) != 0
     due = ("run_after", "data_interval_end") if is_cleared else ()

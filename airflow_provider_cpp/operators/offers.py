@@ -31,16 +31,16 @@ Change = Mapping[str, Any] | Callable[..., Any] | str
 class GetOfferOperator(OfferOperator):
     """Read an offer. Reference: Retrieve a specific offer.
 
-    Returns the service's own JSON, without secret values; its ETag, if it has one, is the XCom `etag`.
+    Returns the service's JSON without secret values. The XCom `etag` has the offer's ETag, if it has one.
 
     :param offer_id: id of the offer (templated)
-    :param publisher_id: id of the publisher; by default the connection's (templated)
+    :param publisher_id: id of the publisher; by default the connection's publisher (templated)
     :param cloud_partner_conn_id: id of the connection (templated)
     :param slot: `draft`, `preview` or `production`; by default the draft (templated)
-    :param version: a version's number; not together with `slot` (templated)
-    :raises ValueError: an id, the slot, the version or the connection can't be used; nothing was sent
-    :raises NotFoundError: there is no such offer or version, or nothing was ever put into the slot
-    :raises CloudPartnerError: or one below it: the service refused, or can't be reached
+    :param version: number of a version; not together with `slot` (templated)
+    :raises ValueError: an argument or the connection is not usable; no request was sent; without retries
+    :raises NotFoundError: the offer or the version does not exist, or the slot is empty; without retries
+    :raises CloudPartnerError: or a subclass: the service refused the request or is not reachable
     """
 
     template_fields: Sequence[str] = (*OfferOperator.template_fields, "slot", "version")
@@ -83,24 +83,27 @@ class GetOfferOperator(OfferOperator):
 class UpdateOfferOperator(OfferOperator):
     """Change an offer's draft. Reference: Create or modify an offer; Concurrency control.
 
-    It reads the offer, applies the change, and writes it back only if that changed something. Nobody else's
-    change is overwritten: the service refuses the write when the offer was changed since it was read.
+    The operator reads the offer, applies the change, and writes the offer if the change made a difference. If
+    the offer was changed by another client since it was read, the service rejects the write.
 
-    Returns `changed`, and the offer's `version` and `etag` after it.
+    Returns `changed`, and the offer's `version` and `etag` after the write.
 
     :param offer_id: id of the offer (templated)
-    :param publisher_id: id of the publisher; by default the connection's (templated)
+    :param publisher_id: id of the publisher; by default the connection's publisher (templated)
     :param cloud_partner_conn_id: id of the connection (templated)
     :param definition: the change (templated). A dict is merged into the offer if it has the key `definition`,
-        else into the offer's definition, key by key (RFC 7396: a null removes a key, a list is replaced). A
-        function, or a function's dotted path, gets the offer as `GetOfferOperator` returns it, and what it
-        names of the task's context; it returns the changed offer, or changes it in place. It must bear to be
-        applied twice, since a task may be retried.
-    :param if_match: `etag` for the ETag that was read with the offer; `*` to overwrite whatever is there; or
-        an ETag that was read before (templated)
-    :raises ValueError: an id, the change or the connection can't be used; nothing was written
-    :raises PreconditionFailedError: the offer was changed meanwhile
-    :raises CloudPartnerError: or one below it: the service refused, or can't be reached
+        otherwise into the offer's definition, key by key (RFC 7396: null removes a key, a list is replaced).
+        A function, or its dotted path, gets the offer as `GetOfferOperator` returns it, and the variables of
+        the task's context that it names. It returns the changed offer, or changes it in place. It must be
+        idempotent, because a task may be retried. A `ValueError` in it fails the task without retries.
+    :param if_match: `etag` for the ETag that was read with the offer, `*` to overwrite any version, or an
+        ETag from an earlier read (templated)
+    :raises ValueError: an argument or the connection is not usable; the offer was not written; without
+        retries
+    :raises NotFoundError: the offer or the publisher does not exist; without retries
+    :raises PreconditionFailedError: the offer was changed since it was read; without retries unless
+        `if_match` is `etag`
+    :raises CloudPartnerError: or a subclass: the service refused the request or is not reachable
     """
 
     template_fields: Sequence[str] = (*OfferOperator.template_fields, "definition", "if_match")
@@ -240,7 +243,7 @@ def _name_of(function: Callable[..., Any]) -> str:
 
 def _imported(dotted_path: str) -> Any:
     if not re.fullmatch(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+", dotted_path):
-        # It is not shown, since it may be a definition with secrets in it.
+        # The text is not shown, because it may be a definition with secrets.
         raise ValueError("definition is text that is no dotted path of a function")
     module, _, name = dotted_path.rpartition(".")
     try:

@@ -1,4 +1,4 @@
-"""Sensors that wait on the Cloud Partner Portal, by default without a worker."""
+"""Sensors of the Cloud Partner Portal; by default they defer and occupy no worker."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 
 class _WaitSensor(OfferTask, WaitMixin, BaseSensorOperator):
-    """Poll once in a worker, then wait in the triggerer; or in a worker, as `mode` says."""
+    """Poll once in a worker, then in the triggerer; or only in a worker, as `mode` says."""
 
     ui_color = "#d5e8f7"
 
@@ -151,28 +151,30 @@ class _WaitSensor(OfferTask, WaitMixin, BaseSensorOperator):
 class OperationSensor(_WaitSensor):
     """Wait until a long-running operation of the Cloud Partner Portal completed.
 
-    Operations take hours to days. With `deferrable` the wait is the triggerer's, and takes no worker. It
-    survives lost connections, outages, throttling, expired tokens, 404 in an operation's first minutes, and
-    restarts of the triggerer. Reference: Retrieve operations.
+    Operations take hours to days. With `deferrable`, the triggerer polls and no worker is occupied. Polling
+    survives lost connections, outages, throttling, expired tokens, a 404 in the operation's first minutes,
+    and restarts of the triggerer. Reference: Retrieve operations.
 
     Returns the operation as a small JSON object: `location`, `status`, `progress_percentage`, `steps` (id,
     name, status, progress_percentage) and `messages` (texts, at most 20).
 
-    :param operation_location: what `GoLiveOperator` or `PublishOperator` returned: either form of the
-        Location path, or an absolute URL on the connection's host (templated)
+    :param operation_location: result of `GoLiveOperator` or `PublishOperator`: either form of the Location
+        path, or an absolute URL on the connection's host (templated)
     :param until: `completed`, or `preview` to succeed also when the publisher's signoff is awaited
     :param cloud_partner_conn_id: id of the connection (templated)
-    :param deferrable: wait in the triggerer; otherwise in a worker, as `mode` says
-    :param poke_interval: the shortest time between two polls, in seconds or as a timedelta
-    :param exponential_backoff: let that time grow with the age of the wait, up to `max_wait`
-    :param max_wait: the longest time between two polls, in seconds or as a timedelta
-    :param timeout: when to give up, in seconds or as a timedelta. Fails without retries. A shorter
-        `execution_timeout` holds while deferred, too, and fails with retries.
-    :param soft_fail: skip instead of failing when the operation failed, was canceled, or did not end in time
-    :raises ValueError: the location can't be used; nothing was sent
-    :raises OperationFailedError: the operation failed; fails without retries
-    :raises OperationCanceledError: the operation was canceled; fails without retries
-    :raises CloudPartnerError: or one below it: a 401 that a fresh token did not cure, 403, or a lasting 404
+    :param deferrable: poll in the triggerer; otherwise in a worker, as `mode` says
+    :param poke_interval: shortest time between two polls, in seconds or as a timedelta
+    :param exponential_backoff: let that time grow with the age of the task, up to `max_wait`
+    :param max_wait: longest time between two polls, in seconds or as a timedelta
+    :param timeout: time limit, in seconds or as a timedelta; without retries. A shorter `execution_timeout`
+        applies to deferred tasks as well; with retries
+    :param soft_fail: skip the task instead of failing it if the operation failed, was canceled, or did not
+        end in time
+    :raises ValueError: the location or the connection is not usable; no request was sent; without retries
+    :raises OperationFailedError: the operation failed; without retries
+    :raises OperationCanceledError: the operation was canceled; without retries
+    :raises CloudPartnerError: or a subclass: a 401 that a fresh token did not cure (without retries), a 403,
+        or a lasting 404
     """
 
     template_fields: Sequence[str] = ("cloud_partner_conn_id", "operation_location")
@@ -210,7 +212,7 @@ class OperationSensor(_WaitSensor):
 
     @property
     def subject(self) -> str:
-        """The operation's offer as `publisher/offer`, or whatever is waited on instead."""
+        """The operation's offer as `publisher/offer`, or the location if it names no offer."""
         try:
             return "/".join(offer_in_location(self.operation_location))
         except (ValueError, TypeError, AttributeError):
@@ -225,33 +227,34 @@ class OperationSensor(_WaitSensor):
 
 
 class OfferStatusSensor(_WaitSensor):
-    """Wait until an offer has one of some statuses, whoever brings it there.
+    """Wait until an offer has one of several statuses, regardless of who started the operation.
 
     Reference: Retrieve offer status.
 
-    To wait on an operation that a task of yours began, use `OperationSensor`: an offer's status doesn't say
-    which operation it came of. Everything that `OperationSensor` survives, this one survives.
+    To wait for an operation that a task started, use `OperationSensor`: an offer's status does not name the
+    operation that led to it. Polling survives the same faults as that of `OperationSensor`.
 
-    Returns how the offer stands as a small JSON object: `publisher_id`, `offer_id`, `status`, `steps` (id,
+    Returns the status of the offer as a small JSON object: `publisher_id`, `offer_id`, `status`, `steps` (id,
     name, status, progress_percentage) and `messages` (texts, at most 20).
 
     :param offer_id: id of the offer (templated)
-    :param publisher_id: id of the publisher; by default the connection's (templated)
-    :param statuses: the statuses to wait for. `waitingForPublisherReview` is also when the signoff is
-        awaited though the service's status is still `running`
-    :param fail_on: the statuses that fail the task, without retries
+    :param publisher_id: id of the publisher; by default the connection's publisher (templated)
+    :param statuses: statuses with which the task succeeds. `waitingForPublisherReview` includes the time when
+        the signoff is awaited while the service's status is still `running`
+    :param fail_on: statuses with which the task fails, without retries
     :param cloud_partner_conn_id: id of the connection (templated)
-    :param deferrable: wait in the triggerer; otherwise in a worker, as `mode` says
-    :param poke_interval: the shortest time between two polls, in seconds or as a timedelta
-    :param exponential_backoff: let that time grow with the age of the wait, up to `max_wait`
-    :param max_wait: the longest time between two polls, in seconds or as a timedelta
-    :param timeout: when to give up, in seconds or as a timedelta. Fails without retries. A shorter
-        `execution_timeout` holds while deferred, too, and fails with retries.
-    :param soft_fail: skip instead of failing on a status of `fail_on`, or when the time is up
-    :raises ValueError: a status that no offer has, or an id that can't be used; nothing was sent
-    :raises OperationFailedError: a status of `fail_on`; fails without retries
-    :raises OperationCanceledError: the status `canceled`, if it is in `fail_on`; fails without retries
-    :raises CloudPartnerError: or one below it: a 401 that a fresh token did not cure, 403, or a lasting 404
+    :param deferrable: poll in the triggerer; otherwise in a worker, as `mode` says
+    :param poke_interval: shortest time between two polls, in seconds or as a timedelta
+    :param exponential_backoff: let that time grow with the age of the task, up to `max_wait`
+    :param max_wait: longest time between two polls, in seconds or as a timedelta
+    :param timeout: time limit, in seconds or as a timedelta; without retries. A shorter `execution_timeout`
+        applies to deferred tasks as well; with retries
+    :param soft_fail: skip the task instead of failing it on a status of `fail_on`, or at the time limit
+    :raises ValueError: a status or another argument is not usable; no request was sent; without retries
+    :raises OperationFailedError: a status of `fail_on`; without retries
+    :raises OperationCanceledError: the status `canceled`, if `fail_on` contains it; without retries
+    :raises CloudPartnerError: or a subclass: a 401 that a fresh token did not cure or a lasting 404 (without
+        retries), or a 403
     """
 
     template_fields: Sequence[str] = ("cloud_partner_conn_id", "offer_id", "publisher_id")

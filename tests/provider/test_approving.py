@@ -63,7 +63,7 @@ def test_the_summary_says_if_nothing_changes() -> None:
     assert "The definition of the two is the same." in shown({"b": 1, "a": 2}, {"a": 2, "b": 1})
 
 
-def test_a_long_diff_is_shortened_and_says_so() -> None:
+def test_a_long_diff_is_shortened_with_a_note() -> None:
     text = shown({}, {f"key{number:04}": "x" * 1000 for number in range(MOST_LINES + 50)})
     kept = fenced(text).splitlines()
     assert len(kept) == MOST_LINES

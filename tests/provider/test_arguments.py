@@ -344,7 +344,7 @@ def test_the_name_of_a_function_does_not_depend_on_the_deployment() -> None:
 
 
 @needs_airflow_3
-def test_a_serialized_dag_with_a_function_is_the_same_in_each_deployment() -> None:
+def test_a_serialized_dag_does_not_depend_on_the_deployment() -> None:
     from airflow.serialization.serialized_objects import DagSerialization
 
     texts = set()
