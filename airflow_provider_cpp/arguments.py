@@ -190,7 +190,8 @@ def to_seconds(name: str, value: Any) -> float:
     is_number = isinstance(seconds, int | float) and not isinstance(seconds, bool)
     if not (is_number and 0 <= seconds <= LONGEST.total_seconds()):
         raise ValueError(
-            f"{name} must be a timedelta or a number of seconds, from 0 to {LONGEST.days} days, not {value!r}."
+            f"{name} must be a timedelta or a number of seconds, from 0 to {LONGEST.days} days; "
+            f"not {value!r}."
         )
     return float(seconds)
 
@@ -253,7 +254,8 @@ def _to_text(name: str, value: Any) -> str:
         )
     _refuse_list(name, value)
     if not isinstance(value, str):
-        raise ValueError(f"{name} must be text, not {type(value).__name__}: {value!r}.")
+        # The value is not shown, because an object may have secrets.
+        raise ValueError(f"{name} must be text, not {type(value).__name__}.")
     return value
 
 

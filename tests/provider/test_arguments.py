@@ -424,12 +424,15 @@ def test_an_outdated_etag_of_the_dag_fails_the_task_at_once(
     assert isinstance(raised.value, AirflowFailException)
 
 
+@pytest.mark.parametrize("kind", [OperationSensor, GoLiveOperator])
 def test_a_lasting_404_of_an_operation_follows_the_retries(
-    emulator: Emulator, context: dict[str, Any]
+    emulator: Emulator, context: dict[str, Any], kind: type[Any]
 ) -> None:
-    task = OperationSensor(
-        task_id="t", operation_location=LOCATION, deferrable=False, poke_interval=0.01, max_wait=0.01
-    )
+    polling = {"task_id": "t", "deferrable": False, "poke_interval": 0.01, "max_wait": 0.01}
+    if kind is GoLiveOperator:
+        polling["wait_for_completion"] = True
+        emulator.inject(path="/operations/", status=404, count=20)
+    task = kind(**POSSIBLE[kind], **polling)
     with pytest.raises(NotFoundError) as raised:
         task.execute(context)
     assert not isinstance(raised.value, AirflowFailException)
