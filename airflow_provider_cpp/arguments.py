@@ -69,7 +69,7 @@ def check_argument(name: str, value: Any) -> Any:
     if check is None or (value is None and name in _OPTIONAL):
         return value
     try:
-        if is_empty(value) and name not in _NOT_TEMPLATED:
+        if is_empty(value) and name not in _NOT_TEMPLATED and check is not to_definition:
             raise ValueError(f"{name} must not be empty, but it is {value!r}.{_CURES.get(name, '')}")
         return check(name, value)
     except ValueError as error:
