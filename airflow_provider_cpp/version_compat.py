@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from airflow import __version__
-from packaging.version import Version
 
-_RELEASE = Version(__version__).release
+_RELEASE = tuple(map(int, __version__.split(".")[:2]))
 
 AIRFLOW_V_3_1_PLUS: bool = _RELEASE >= (3, 1)
 AIRFLOW_V_3_3_PLUS: bool = _RELEASE >= (3, 3)
