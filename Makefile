@@ -53,7 +53,7 @@ services:  ## Install PostgreSQL and Redis from Debian, for tests on what produc
 lint: $(READY)  ## Check style and types
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
-	$(BIN)/mypy --strict airflow_provider_cpp
+	$(BIN)/mypy --strict airflow_provider_cpp tests/typing/api.py
 
 screenshots: $(READY)  ## Make the documentation's pictures of Airflow's UI again (needs: make browser services)
 	$(BIN)/python -m pytest tests/system -k "connection_form or links or approval_page" --screenshots docs/images
