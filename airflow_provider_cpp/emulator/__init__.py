@@ -32,7 +32,7 @@ Assumptions where the specification is silent:
 - A PUT names ``offerTypeId`` when it creates; ``id`` and ``publisherId`` are optional, and none of the three
   can change. ``If-Match`` for an offer that does not exist: 412. Other members that GET returns (``status``,
   ``version``, …) are ignored. The service replaces URLs of images, documents and archives by URLs of its own
-  storage, but not those of disks.
+  storage, but not URLs of disks.
 - A publish needs a body with ``metadata``; a cancel may have one; a go-live may have any body.
 - ``slot`` of a list item is ``staging`` or ``production``; in a Location it is ``preview`` or ``production``.
   A list item's ``id`` is a GUID that finds the operation of every offer. For an offer that is not migrated,

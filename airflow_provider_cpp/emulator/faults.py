@@ -34,12 +34,12 @@ A rule is posted to ``/_emulator/faults``, or is an item of the JSON array of ``
     }
 
 In header values, and in a body that replaces another, ``{location}`` is replaced by the Location of the
-original response; without one, the header is omitted. In header values ``{host}`` is replaced by the emulator's
-base URL as the client knows it.
+original response; without one, the header is omitted. In header values ``{host}`` is replaced by the
+emulator's base URL as the client knows it.
 
-One rule applies to a request: the first that matches and, if it has a probability, is drawn. Each rule draws on
-its own, in the order of the requests that it matches, with the same results after each start and reset with the
-same ``--random-seed``. The journal shows the rule with each request that it was applied to.
+One rule applies to a request: the first that matches and, if it has a probability, is drawn. Each rule draws
+on its own, in the order of the requests that it matches, with the same results after each start and reset
+with the same ``--random-seed``. The journal shows the rule with each request that it was applied to.
 
 Recipes::
 

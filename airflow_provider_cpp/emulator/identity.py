@@ -136,7 +136,7 @@ class Identity:
         )
 
     async def _discover_instance(self, request: Request) -> JSONResponse:
-        """Tell MSAL the hosts of this authority; it requests them after a refused token of the public host."""
+        """Return the hosts of the authority; MSAL requests them after a refused token of the public host."""
         endpoint = urlsplit(request.query_params.get("authorization_endpoint", ""))
         tenant = endpoint.path.strip("/").partition("/")[0]
         if request.query_params.get("api-version") != "1.1" or not endpoint.netloc or not tenant:

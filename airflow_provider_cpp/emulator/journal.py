@@ -109,7 +109,7 @@ class Journal:
         return count
 
     def reset(self) -> None:
-        """Remove all entries, and do not add those of requests that are in progress."""
+        """Remove all entries, and add no entry for requests in progress."""
         self.clear()
         self._reset_at = self._sequence
 

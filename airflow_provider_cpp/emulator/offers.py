@@ -1,4 +1,4 @@
-"""Offers and what a request may change about them. No HTTP and no clock in here."""
+"""Offers, their versions, and the checks of a request's body."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ class OfferVersion:
 class Cancellation:
     """The result of a cancel request.
 
-    :param operation: the operation that is canceled, otherwise the latest one; None if there is none
+    :param operation: the canceled operation, otherwise the latest one; None for an offer without operations
     :param at_once: whether the cancellation is complete
     :param accepted: whether this request changed anything
     """

@@ -379,7 +379,7 @@ class Service:
         return operation
 
     def _set_failure(self, offer: Offer, operation: Operation) -> None:
-        """Let the operation fail if the seed says so."""
+        """Let the operation fail if the seed asks for a failure."""
         failure = offer.failure
         if failure is None or failure.step not in operation.durations or failure.times == 0:
             return

@@ -16,9 +16,9 @@ from airflow_provider_cpp.emulator.documents import (
     overview_document,
     status_document,
     submission_document,
-    timestamp,
 )
-from airflow_provider_cpp.emulator.service import Offer, Service, ServiceError
+from airflow_provider_cpp.emulator.offers import Offer, ServiceError, timestamp
+from airflow_provider_cpp.emulator.service import Service
 
 MINUTE, HOUR, DAY = 60, 3600, 86400
 UNTIL_PREVIEW = 10 * MINUTE + 2.5 * DAY + 18 * HOUR + 45 * MINUTE
@@ -36,14 +36,14 @@ class Clock:
         self.now += seconds
 
 
-def planted(*, time_scale: float = 1, **offer: Any) -> tuple[Service, Offer, Clock]:
+def loaded(*, time_scale: float = 1, **offer: Any) -> tuple[Service, Offer, Clock]:
     clock = Clock()
     service = Service(clock, time_scale)
     document = {
         "publishers": [{"id": "contoso", "offers": [{"id": "one", "state": "preview", **offer}]}],
         "principals": [],
     }
-    service.plant(seeds.parse(document))
+    service.load_seed(seeds.parse(document))
     return service, service.offer("contoso", "one"), clock
 
 
@@ -59,7 +59,7 @@ def step_states(service: Service, operation: Any) -> list[tuple[str, str, int]]:
 
 
 def test_a_publish_moves_through_its_steps_to_the_signoff() -> None:
-    service, offer, clock = planted(state="never-published")
+    service, offer, clock = loaded(state="never-published")
     assert (service.status(offer), offer.version) == ("neverPublished", 1)
     publish = service.publish(offer, EMAILS)
     assert (publish.version, publish.offer_version, offer.version) == (2, 1, 2)
@@ -87,7 +87,7 @@ def test_a_publish_moves_through_its_steps_to_the_signoff() -> None:
 
 
 def test_go_live_completes_the_publish_and_takes_days_of_its_own() -> None:
-    service, offer, clock = planted()
+    service, offer, clock = loaded()
     go_live = service.go_live(offer)
     publish = offer.operations[0]
     assert service.progress(publish).status == "completed"
@@ -104,7 +104,7 @@ def test_go_live_completes_the_publish_and_takes_days_of_its_own() -> None:
 
 
 def test_the_time_scale_divides_every_duration_and_stays_with_the_operation() -> None:
-    service, offer, clock = planted(time_scale=DAY)
+    service, offer, clock = loaded(time_scale=DAY)
     go_live = service.go_live(offer)
     clock.pass_(1.5)
     assert step_states(service, go_live) == [("live", "inProgress", 50)]
@@ -114,7 +114,7 @@ def test_the_time_scale_divides_every_duration_and_stays_with_the_operation() ->
 
 
 def test_go_live_is_refused_while_the_publish_is_on_its_way() -> None:
-    service, offer, clock = planted(state="publishing")
+    service, offer, clock = loaded(state="publishing")
     clock.pass_(UNTIL_PREVIEW - 1)
     message = refused(409, service.go_live, offer)
     assert "publish" in message
@@ -126,19 +126,19 @@ def test_go_live_is_refused_while_the_publish_is_on_its_way() -> None:
 
 @pytest.mark.parametrize("state", ["never-published", "live"])
 def test_go_live_needs_something_in_preview_beyond_production(state: str) -> None:
-    service, offer, _ = planted(state=state)
+    service, offer, _ = loaded(state=state)
     refused(400, service.go_live, offer)
 
 
 def test_nothing_else_starts_while_a_go_live_runs() -> None:
-    service, offer, _ = planted()
+    service, offer, _ = loaded()
     go_live = service.go_live(offer)
     assert go_live.id in refused(409, service.go_live, offer)
     assert "go-live" in refused(409, service.publish, offer, EMAILS)
 
 
 def test_a_publish_that_awaits_the_signoff_blocks_another_until_it_is_canceled() -> None:
-    service, offer, _ = planted(liveVersion=1)
+    service, offer, _ = loaded(liveVersion=1)
     assert "publisher-signoff" in refused(409, service.publish, offer, EMAILS)
     assert service.slots(offer) == {"preview": 2, "production": 1}
     cancellation = service.cancel(offer, None)
@@ -149,7 +149,7 @@ def test_a_publish_that_awaits_the_signoff_blocks_another_until_it_is_canceled()
 
 
 def test_cancel_takes_minutes_while_a_step_runs() -> None:
-    service, offer, clock = planted(state="publishing")
+    service, offer, clock = loaded(state="publishing")
     clock.pass_(5 * MINUTE)
     first = service.cancel(offer, EMAILS)
     assert (first.accepted, first.at_once) == (True, False)
@@ -169,7 +169,7 @@ def test_cancel_takes_minutes_while_a_step_runs() -> None:
 
 
 def test_a_canceled_operation_stays_canceled_even_if_it_had_been_done_meanwhile() -> None:
-    service, offer, clock = planted(state="going-live")
+    service, offer, clock = loaded(state="going-live")
     clock.pass_(3 * DAY - 1)
     service.cancel(offer, None)
     clock.pass_(3 * DAY)
@@ -179,19 +179,19 @@ def test_a_canceled_operation_stays_canceled_even_if_it_had_been_done_meanwhile(
 
 
 def test_cancel_without_anything_running_changes_nothing() -> None:
-    service, offer, _ = planted(state="live")
+    service, offer, _ = loaded(state="live")
     before = service.dump()
     cancellation = service.cancel(offer, EMAILS)
     assert (cancellation.operation, cancellation.accepted) == (offer.operations[-1], False)
     assert service.dump() == before
-    service, offer, _ = planted(state="never-published")
+    service, offer, _ = loaded(state="never-published")
     assert service.cancel(offer, None).operation is None
 
 
 def test_a_step_fails_as_often_as_the_seed_says() -> None:
     messages = ["<p>The image has <b>no</b> agent.</p>"]
     failing = {"step": "displaycertify", "messages": messages, "times": 1}
-    service, offer, clock = planted(state="publishing", fail=failing)
+    service, offer, clock = loaded(state="publishing", fail=failing)
     clock.pass_(10 * DAY)
     publish = offer.operations[0]
     assert [status for _, status, _ in step_states(service, publish)] == [
@@ -210,7 +210,7 @@ def test_a_step_fails_as_often_as_the_seed_says() -> None:
 
 
 def test_a_failed_go_live_leaves_the_version_in_preview_for_another_try() -> None:
-    service, offer, clock = planted(fail={"step": "live", "messages": ["No."], "times": 1})
+    service, offer, clock = loaded(fail={"step": "live", "messages": ["No."], "times": 1})
     service.go_live(offer)
     clock.pass_(4 * DAY)
     assert service.status(offer) == "failed"
@@ -221,7 +221,7 @@ def test_a_failed_go_live_leaves_the_version_in_preview_for_another_try() -> Non
 
 
 def test_step_durations_come_from_the_seed() -> None:
-    service, offer, clock = planted(stepSeconds={"live": 7})
+    service, offer, clock = loaded(stepSeconds={"live": 7})
     service.go_live(offer)
     clock.pass_(7)
     assert service.status(offer) == "succeeded"
@@ -231,29 +231,29 @@ def test_step_durations_come_from_the_seed() -> None:
 def test_an_incomplete_definition_fails_validation(missing: str) -> None:
     definition = seeds.default_definition("one")
     del definition[missing]
-    service, offer, _ = planted(state="never-published", definition=definition)
+    service, offer, _ = loaded(state="never-published", definition=definition)
     assert missing in refused(422, service.publish, offer, EMAILS)
     assert offer.version == 1
 
 
 def test_the_seed_can_make_an_offer_invalid() -> None:
-    service, offer, _ = planted(state="never-published", invalid="No logo.")
+    service, offer, _ = loaded(state="never-published", invalid="No logo.")
     assert "No logo." in refused(422, service.publish, offer, EMAILS)
 
 
 @pytest.mark.parametrize("body", [None, [], {}, {"metadata": {"notification-emails": 5}}, {"metadata": []}])
 def test_publish_needs_its_body(body: Any) -> None:
-    service, offer, _ = planted(state="never-published")
+    service, offer, _ = loaded(state="never-published")
     refused(400, service.publish, offer, body)
 
 
 def test_an_address_without_an_at_sign_is_refused() -> None:
-    service, offer, _ = planted(state="never-published")
+    service, offer, _ = loaded(state="never-published")
     refused(400, service.publish, offer, {"metadata": {"notification-emails": "a@x,nobody"}})
 
 
 def test_the_draft_can_be_edited_while_its_older_self_is_published() -> None:
-    service, offer, _ = planted(state="publishing")
+    service, offer, _ = loaded(state="publishing")
     definition = {**offer.definition, "displayText": "New"}
     service.put_offer("contoso", "one", {"definition": definition}, offer.etag)
     assert service.at_version(offer, "2").definition["displayText"] == "One"
@@ -261,7 +261,7 @@ def test_the_draft_can_be_edited_while_its_older_self_is_published() -> None:
 
 
 def test_entity_tags_guard_the_draft() -> None:
-    service, offer, _ = planted(state="never-published")
+    service, offer, _ = loaded(state="never-published")
     body = {"definition": offer.definition}
     etag = offer.etag
     refused(400, service.put_offer, "contoso", "one", body, None)
@@ -277,12 +277,12 @@ def test_entity_tags_guard_the_draft() -> None:
     [None, {}, {"definition": []}, {"definition": {}, "id": "x"}, {"definition": {}, "offerTypeId": "x"}],
 )
 def test_put_refuses_what_is_not_this_offer(body: Any) -> None:
-    service, _, _ = planted()
+    service, _, _ = loaded()
     refused(400, service.put_offer, "contoso", "one", body, "*")
 
 
 def test_a_new_offer_needs_its_type() -> None:
-    service, _, _ = planted()
+    service, _, _ = loaded()
     refused(400, service.put_offer, "contoso", "new", {"definition": {}}, None)
     body = {"definition": {}, "offerTypeId": "microsoft-azure-applications"}
     offer, created = service.put_offer("contoso", "new", body, None)
@@ -291,12 +291,12 @@ def test_a_new_offer_needs_its_type() -> None:
 
 
 def test_other_offer_types_are_not_provisioned() -> None:
-    service, offer, _ = planted(state="publishing", offerTypeId="microsoft-azure-applications")
+    service, offer, _ = loaded(state="publishing", offerTypeId="microsoft-azure-applications")
     assert "displayprovision" not in [step.id for step in service.progress(offer.operations[0]).steps]
 
 
 def test_an_operation_of_an_offer_that_is_not_migrated_is_found_by_version_and_slot() -> None:
-    service, offer, clock = planted(migrated=False, fail={"step": "live", "messages": [], "times": 1})
+    service, offer, clock = loaded(migrated=False, fail={"step": "live", "messages": [], "times": 1})
     publish = offer.operations[0]
     assert location(offer, publish) == "/api/operations/contoso$one$2$preview?api-version=2017-10-31"
     first = service.go_live(offer)
@@ -311,20 +311,20 @@ def test_an_operation_of_an_offer_that_is_not_migrated_is_found_by_version_and_s
 
 
 def test_slots_and_versions_hold_what_was_put_there() -> None:
-    service, offer, _ = planted(liveVersion=1)
+    service, offer, _ = loaded(liveVersion=1)
     assert service.in_slot(offer, "preview").version == 2
     assert service.in_slot(offer, "production").version == 1
     assert service.at_version(offer, "1").version == 1
     assert service.in_slot(offer, "draft").version == 2
     refused(404, service.at_version, offer, "7")
     refused(404, service.in_slot, offer, "elsewhere")
-    service, fresh, _ = planted(state="never-published")
+    service, fresh, _ = loaded(state="never-published")
     assert service.at_version(fresh, "1").definition == fresh.definition
     refused(404, service.in_slot, fresh, "preview")
 
 
 def test_the_status_of_an_offer_shows_the_steps_of_publish_and_go_live() -> None:
-    service, offer, clock = planted()
+    service, offer, clock = loaded()
     document = status_document(service, offer)
     assert [(step["stepName"], step["status"]) for step in document["steps"]][-2:] == [
         ("publisher-signoff", "waitingForPublisherReview"),
@@ -335,19 +335,19 @@ def test_the_status_of_an_offer_shows_the_steps_of_publish_and_go_live() -> None
     document = status_document(service, offer)
     assert [step["id"] for step in document["steps"]].count("live") == 1
     assert {step["status"] for step in document["steps"]} == {"complete"}
-    _, fresh, _ = planted(state="never-published")
+    _, fresh, _ = loaded(state="never-published")
     assert status_document(service, fresh)["steps"] == []
 
 
 def test_the_status_of_an_offer_that_is_not_migrated_is_in_pascal_case() -> None:
-    service, offer, _ = planted(migrated=False)
+    service, offer, _ = loaded(migrated=False)
     document = status_document(service, offer)
     assert document["status"] == "WaitingForPublisherReview"
     assert document["steps"][0]["status"] == "Complete"
 
 
 def test_a_list_item_has_its_own_names() -> None:
-    service, offer, _ = planted(state="never-published")
+    service, offer, _ = loaded(state="never-published")
     publish = service.publish(offer, EMAILS)
     document = submission_document(service, offer, publish)
     assert document["submissionType"] == "publish"
@@ -358,7 +358,7 @@ def test_a_list_item_has_its_own_names() -> None:
 
 
 def test_go_live_uses_the_addresses_of_the_publish() -> None:
-    service, offer, clock = planted(state="never-published")
+    service, offer, clock = loaded(state="never-published")
     service.publish(offer, EMAILS)
     clock.pass_(UNTIL_PREVIEW)
     assert service.go_live(offer).emails == "a@contoso.com,b@contoso.com"
@@ -366,14 +366,14 @@ def test_go_live_uses_the_addresses_of_the_publish() -> None:
 
 def test_secret_values_are_not_returned() -> None:
     definition = {**seeds.default_definition("one"), "leads": [{"accountKey": "k", "name": "n"}]}
-    service, offer, _ = planted(definition=definition)
+    service, offer, _ = loaded(definition=definition)
     document = offer_document(service, service.draft(offer))
     assert document["definition"]["leads"] == [{"name": "n"}]
 
 
 def test_everything_survives_being_dumped_and_loaded_as_json() -> None:
     fail = {"step": "live", "messages": ["No."], "times": 2}
-    service, offer, clock = planted(liveVersion=1, migrated=False, fail=fail)
+    service, offer, clock = loaded(liveVersion=1, migrated=False, fail=fail)
     service.go_live(offer)
     service.cancel(offer, None)
     restarted = Service(clock)
@@ -386,7 +386,7 @@ def test_everything_survives_being_dumped_and_loaded_as_json() -> None:
 
 
 def test_the_past_is_without_what_came_later() -> None:
-    service, offer, clock = planted(liveVersion=1, time_scale=2)
+    service, offer, clock = loaded(liveVersion=1, time_scale=2)
     before = status_document(service, offer)
     clock.pass_(30)
     go_live = service.go_live(offer)
@@ -403,7 +403,7 @@ def test_the_past_is_without_what_came_later() -> None:
 
 
 def test_the_past_is_without_a_later_cancellation() -> None:
-    service, offer, clock = planted(state="publishing")
+    service, offer, clock = loaded(state="publishing")
     clock.pass_(MINUTE)
     document = operation_document(service, offer.operations[0])
     clock.pass_(MINUTE)
@@ -418,7 +418,7 @@ def test_the_past_is_without_a_later_cancellation() -> None:
 
 
 def test_the_past_is_without_the_version_of_a_later_publish() -> None:
-    service, offer, clock = planted(state="live")
+    service, offer, clock = loaded(state="live")
     etag = offer.etag
     clock.pass_(1)
     service.put_offer("contoso", "one", {"definition": {**offer.definition, "displayText": "New"}}, "*")
@@ -441,7 +441,7 @@ def test_the_past_is_without_the_version_of_a_later_publish() -> None:
     ],
 )
 def test_the_past_begins_with_the_seed(state: str, status: str) -> None:
-    service, offer, clock = planted(state=state)
+    service, offer, clock = loaded(state=state)
     overview = overview_document(service, offer)
     clock.pass_(MINUTE)
     restarted = Service(clock)
@@ -453,7 +453,7 @@ def test_the_past_begins_with_the_seed(state: str, status: str) -> None:
 
 
 def test_a_clock_that_is_off_shows_in_what_is_said_only() -> None:
-    service, offer, clock = planted(state="publishing")
+    service, offer, clock = loaded(state="publishing")
     off = Service(clock, clock_offset=-HOUR)
     off.load(json.loads(json.dumps(service.dump())))
     clock.pass_(UNTIL_PREVIEW)
@@ -479,7 +479,7 @@ def test_a_clock_that_is_off_shows_in_what_is_said_only() -> None:
 
 
 def test_a_clock_that_was_set_back_harms_nothing() -> None:
-    service, offer, clock = planted(state="going-live", stepSeconds={"live": 0})
+    service, offer, clock = loaded(state="going-live", stepSeconds={"live": 0})
     clock.pass_(-DAY)
     assert step_states(service, offer.operations[-1]) == [("live", "inProgress", 0)]
 
