@@ -64,19 +64,6 @@ from airflow_provider_cpp.emulator.validation import Document, describe
 State = Literal["never-published", "publishing", "preview", "going-live", "live"]
 
 _TENANT = "5c2fa1e6-3b0d-4c52-9f6e-0d7a4b1c8e21"
-_PRINCIPALS: list[dict[str, Any]] = [
-    {
-        "tenantId": _TENANT,
-        "clientId": "0f7e6c1d-7a55-4f0b-8f0e-5d3c2b1a9e01",
-        "secret": "emulator-secret",
-        "identityHeader": "emulator-identity-header",
-    },
-    {
-        "tenantId": _TENANT,
-        "clientId": "0f7e6c1d-7a55-4f0b-8f0e-5d3c2b1a9e02",
-        "secret": "emulator-secret-of-a-stranger",
-    },
-]
 BUILT_IN: dict[str, Any] = {
     "publishers": [
         {
@@ -93,7 +80,22 @@ BUILT_IN: dict[str, Any] = {
                 {"id": "contoso-wiki", "state": "live", "migrated": False},
             ],
         }
-    ]
+    ],
+    "principals": [
+        {
+            "tenantId": _TENANT,
+            "clientId": "0f7e6c1d-7a55-4f0b-8f0e-5d3c2b1a9e01",
+            "secret": "emulator-secret",
+            "identityHeader": "emulator-identity-header",
+            "publishers": ["contoso"],
+        },
+        {
+            "tenantId": _TENANT,
+            "clientId": "0f7e6c1d-7a55-4f0b-8f0e-5d3c2b1a9e02",
+            "secret": "emulator-secret-of-a-stranger",
+            "publishers": [],
+        },
+    ],
 }
 
 
@@ -212,11 +214,9 @@ class Principal(Document):
 
 
 def _built_in_principals(seed: dict[str, Any]) -> list[Principal]:
-    all_publishers = [publisher.id for publisher in seed.get("publishers", [])]
-    return [
-        Principal.model_validate({**document, "publishers": publishers})
-        for document, publishers in zip(_PRINCIPALS, (all_publishers, []), strict=True)
-    ]
+    user, stranger = BUILT_IN["principals"]
+    publishers = [publisher.id for publisher in seed.get("publishers", [])]
+    return [Principal.model_validate(one) for one in ({**user, "publishers": publishers}, stranger)]
 
 
 class Seed(Document):

@@ -27,7 +27,9 @@ GO_LIVE = "contoso-linux/golive"
 STATUS = "contoso-linux/status"
 RECIPES = {
     name.strip(): json.loads(rule)
-    for name, rule in re.findall(r"^ {4}(\w.{19})(\{.*\})$", faults.__doc__ or "", re.MULTILINE)
+    for name, rule in re.findall(
+        r"^ {4}(\w.{19})(\{.*?\})$(?=\n\n| *\n {4}\w)", faults.__doc__ or "", re.MULTILINE | re.DOTALL
+    )
 }
 
 
@@ -260,9 +262,8 @@ def test_slots_and_offers_lag_too_and_only_when_read(emulator: Emulator, client:
     assert (old.json()["version"], old.json()["status"]) == (3, "succeeded")
     assert client.offer("GET", "contoso-web/versions/4").status_code == 404
     assert client.offer("GET", "contoso-web/slot/preview").json()["version"] == 3
-    assert old.json() in client.api("GET", "publishers/contoso/offers").json()
-    stale = client.offer("PUT", "contoso-web", json=old.json(), headers={"If-Match": old.headers["ETag"]})
-    assert stale.status_code == 412
+    listed = {one["id"]: one["version"] for one in client.api("GET", "publishers/contoso/offers").json()}
+    assert listed["contoso-web"] == 3
     client.offer("POST", "contoso-classic/golive")
     assert client.api("GET", "operations/contoso$contoso-classic$2$production").status_code == 404
     assert emulator.offers()["contoso/contoso-web"]["version"] == 4
@@ -327,6 +328,7 @@ def test_headers_refer_to_the_location_and_the_host(emulator: Emulator, client: 
         ("token refused", 401, b""),
         ("throttled", 429, b""),
         ("one in ten", 200, None),
+        ("service error", 500, None),
         ("HTML page", 502, b"<p>"),
         ("bare JSON string", 500, b'"Something failed."'),
         ("empty body", 500, b""),
@@ -345,14 +347,58 @@ def test_the_recipes(emulator: Emulator, client: Client, name: str, status: int,
         assert answer.content == body
     if name in ("unknown status", "member missing"):
         assert answer.json().get("status") == {"unknown status": "paused"}.get(name)
+    if name == "service error":
+        assert answer.json()["error"]["code"] == "InternalServerError"
     for header, value in rule.get("headers", {}).items():
         assert answer.headers[header] == value
     assert client.offer("GET", STATUS).json()["status"] == "waitingForPublisherReview"
     assert [one["fault"] is not None for one in emulator.requests()] == [True, False]
 
 
+def test_status_words_are_replaced_in_all_members(emulator: Emulator, client: Client) -> None:
+    emulator.inject(**RECIPES["PascalCase status"])
+    document = client.offer("GET", STATUS).json()
+    assert document["status"] == "WaitingForPublisherReview"
+    assert {step["status"] for step in document["steps"]} == {
+        "Complete",
+        "WaitingForPublisherReview",
+        "NotStarted",
+    }
+    emulator.clear_faults()
+    emulator.inject(**RECIPES["status complete"])
+    submissions = client.offer("GET", "contoso-database/submissions").json()
+    assert {one["submissionState"] for one in submissions} == {"complete"}
+    operation = client.offer("GET", f"contoso-database/operations/{submissions[0]['id']}").json()
+    assert operation["status"] == "complete"
+
+
+def test_the_place_of_a_cancel_is_in_the_body_only(emulator: Emulator, client: Client) -> None:
+    location = client.offer("POST", "contoso-classic/golive").headers["Location"]
+    emulator.inject(**RECIPES["Location in body"])
+    answer = client.offer("POST", "contoso-classic/cancel")
+    assert answer.status_code == 202
+    assert not {"Location", "Operation-Location"} & set(answer.headers)
+    assert answer.json() == {"location": location}
+
+
+@pytest.mark.parametrize(
+    ("fault", "problem"),
+    [
+        ({"statsu": 503}, "statsu: is an unknown key; did you mean 'status'?"),
+        ({"replace": {"josn": {}}}, "replace.josn: is an unknown key; did you mean 'json'?"),
+        ({"status": "503"}, "status: "),
+        ({"status": 503, "headers": {"a": 1}}, "headers.a: "),
+    ],
+)
+def test_an_invalid_fault_is_refused_with_the_path_of_its_key(
+    emulator: Emulator, client: Client, fault: Any, problem: str
+) -> None:
+    answer = client.post(f"{emulator.url}/_emulator/faults", json=fault, timeout=10)
+    assert problem in answer.json()["error"]["message"]
+
+
 def test_every_recipe_is_accepted(emulator: Emulator) -> None:
-    assert len(RECIPES) == 15
+    assert len(RECIPES) == 20
     for rule in RECIPES.values():
         emulator.inject(**rule)
     assert len(emulator.faults()) == len(RECIPES)
@@ -489,6 +535,10 @@ def test_a_token_endpoint_can_fail_too(emulator: Emulator, client: Client) -> No
         {"status": 503, "method": 5},
         {"replace": {"reason": "x"}},
         {"replace": {"status": 1000}},
+        {"replace": {"json": {}, "words": {}}},
+        {"replace": {"words": "camelCase"}},
+        {"json": {}, "delay": 1},
+        {"status": 503, "body": "", "json": {}},
     ],
 )
 def test_a_fault_that_makes_no_sense_is_refused(emulator: Emulator, client: Client, fault: Any) -> None:

@@ -25,6 +25,9 @@ UNTIL_PREVIEW = 10 * MINUTE + 2.5 * DAY + 18 * HOUR + 45 * MINUTE
 EMAILS = {"metadata": {"notification-emails": "a@contoso.com,b@contoso.com"}}
 
 
+both_variants = pytest.mark.parametrize("migrated", [True, False], ids=["migrated", "classic"])
+
+
 class Clock:
     def __init__(self) -> None:
         self.now = 1_800_000_000.0
@@ -32,7 +35,7 @@ class Clock:
     def __call__(self) -> float:
         return self.now
 
-    def pass_(self, seconds: float) -> None:
+    def advance(self, seconds: float) -> None:
         self.now += seconds
 
 
@@ -58,47 +61,61 @@ def step_states(service: Service, operation: Any) -> list[tuple[str, str, int]]:
     return [(step.id, step.status, step.percent) for step in service.progress(operation).steps]
 
 
-def test_a_publish_moves_through_its_steps_to_the_signoff() -> None:
-    service, offer, clock = loaded(state="never-published")
+@both_variants
+def test_a_publish_moves_through_its_steps_to_the_signoff(migrated: bool) -> None:
+    service, offer, clock = loaded(state="never-published", migrated=migrated)
     assert (service.status(offer), offer.version) == ("neverPublished", 1)
     publish = service.publish(offer, EMAILS)
     assert (publish.version, publish.offer_version, offer.version) == (2, 1, 2)
     assert step_states(service, publish)[0] == ("displaydummycertify", "inProgress", 0)
-    clock.pass_(5 * MINUTE)
+    clock.advance(5 * MINUTE)
     assert step_states(service, publish)[0] == ("displaydummycertify", "inProgress", 50)
-    clock.pass_(5 * MINUTE + 1.25 * DAY)
+    clock.advance(5 * MINUTE + 1.25 * DAY)
     assert step_states(service, publish) == [
         ("displaydummycertify", "complete", 100),
         ("displaycertify", "inProgress", 50),
         ("displayprovision", "notStarted", 0),
         ("displaypackage", "notStarted", 0),
         ("publisher-signoff", "notStarted", 0),
+        ("live", "notStarted", 0),
     ]
     assert service.status(offer) == "running"
     assert service.slots(offer) == {"preview": None, "production": None}
-    clock.pass_(1.25 * DAY + 18 * HOUR + 45 * MINUTE)
+    clock.advance(1.25 * DAY + 18 * HOUR + 45 * MINUTE)
     assert [status for _, status, _ in step_states(service, publish)] == [
         *["complete"] * 4,
         "waitingForPublisherReview",
+        "notStarted",
     ]
-    assert service.progress(publish).status == "running"
+    assert service.progress(publish).status == ("succeeded" if migrated else "running")
     assert service.status(offer) == "waitingForPublisherReview"
     assert service.slots(offer) == {"preview": 2, "production": None}
 
 
-def test_go_live_completes_the_publish_and_takes_days_of_its_own() -> None:
-    service, offer, clock = loaded()
+@both_variants
+def test_go_live_completes_the_signoff_and_takes_days_of_its_own(migrated: bool) -> None:
+    success = "succeeded" if migrated else "completed"
+    service, offer, clock = loaded(migrated=migrated)
+    before = service.progress(offer.operations[0])
+    clock.advance(MINUTE)
     go_live = service.go_live(offer)
     publish = offer.operations[0]
-    assert service.progress(publish).status == "completed"
-    assert step_states(service, publish)[-1] == ("publisher-signoff", "complete", 100)
+    assert service.progress(publish).status == success
+    # The publish of a migrated offer ended before.
+    assert service.progress(publish).changed == (before.changed if migrated else clock.now)
+    assert step_states(service, publish)[4:] == [
+        ("publisher-signoff", "complete", 100),
+        ("live", "notStarted", 0),
+    ]
+    live = operation_document(service, offer, publish)["steps"][-1]
+    assert (live["id"], live["status"]) == ("live", "inProgress")
     assert step_states(service, go_live) == [("live", "inProgress", 0)]
     assert service.status(offer) == "running"
-    clock.pass_(3 * DAY - 1)
+    clock.advance(3 * DAY - 1)
     assert service.slots(offer) == {"preview": 2, "production": None}
     assert service.progress(go_live).status == "running"
-    clock.pass_(1)
-    assert service.progress(go_live).status == "completed"
+    clock.advance(1)
+    assert service.progress(go_live).status == success
     assert service.slots(offer) == {"preview": 2, "production": 2}
     assert service.status(offer) == "succeeded"
 
@@ -106,7 +123,7 @@ def test_go_live_completes_the_publish_and_takes_days_of_its_own() -> None:
 def test_the_time_scale_divides_every_duration_and_stays_with_the_operation() -> None:
     service, offer, clock = loaded(time_scale=DAY)
     go_live = service.go_live(offer)
-    clock.pass_(1.5)
+    clock.advance(1.5)
     assert step_states(service, go_live) == [("live", "inProgress", 50)]
     slower = Service(clock, 1)
     slower.load(service.dump())
@@ -115,12 +132,12 @@ def test_the_time_scale_divides_every_duration_and_stays_with_the_operation() ->
 
 def test_go_live_is_refused_while_the_publish_is_on_its_way() -> None:
     service, offer, clock = loaded(state="publishing")
-    clock.pass_(UNTIL_PREVIEW - 1)
+    clock.advance(UNTIL_PREVIEW - 1)
     message = refused(409, service.go_live, offer)
     assert "publish" in message
     assert offer.operations[0].id in message
     assert "displaypackage" in message
-    clock.pass_(1)
+    clock.advance(1)
     service.go_live(offer)
 
 
@@ -137,42 +154,69 @@ def test_nothing_else_starts_while_a_go_live_runs() -> None:
     assert "go-live" in refused(409, service.publish, offer, EMAILS)
 
 
-def test_a_publish_that_awaits_the_signoff_blocks_another_until_it_is_canceled() -> None:
-    service, offer, _ = loaded(liveVersion=1)
+def test_a_preview_blocks_another_publish_only_if_not_migrated() -> None:
+    service, offer, _ = loaded(liveVersion=1, migrated=False)
     assert "publisher-signoff" in refused(409, service.publish, offer, EMAILS)
-    assert service.slots(offer) == {"preview": 2, "production": 1}
-    cancellation = service.cancel(offer, None)
-    assert cancellation.at_once
-    assert service.progress(offer.operations[-1]).status == "canceled"
-    assert service.slots(offer) == {"preview": 1, "production": 1}
+    service, offer, clock = loaded(liveVersion=1)
     assert service.publish(offer, EMAILS).version == 3
+    assert service.slots(offer) == {"preview": 2, "production": 1}
+    refused(409, service.go_live, offer)
+    clock.advance(UNTIL_PREVIEW)
+    assert service.go_live(offer).version == 3
+
+
+@both_variants
+def test_cancel_in_preview_withdraws_the_preview_at_once(migrated: bool) -> None:
+    service, offer, _ = loaded(liveVersion=1, migrated=migrated)
+    assert service.slots(offer) == {"preview": 2, "production": 1}
+    assert operation_document(service, offer, offer.operations[-1])["cancellationRequestState"] == "canCancel"
+    cancellation = service.cancel(offer, None)
+    assert (cancellation.accepted, cancellation.at_once) == (True, True)
+    document = operation_document(service, offer, offer.operations[-1])
+    assert document["status"] == ("succeeded" if migrated else "canceled")
+    assert document["cancellationRequestState"] == "canceled"
+    assert document["previewLinks"] == []
+    assert service.status(offer) == "canceled"
+    assert service.slots(offer) == {"preview": 1, "production": 1}
+    assert not service.cancel(offer, None).accepted
+    refused(400, service.go_live, offer)
+    assert service.publish(offer, EMAILS).version == 3
+
+
+def test_a_go_live_after_a_failed_publish_takes_the_older_preview() -> None:
+    service, offer, clock = loaded(fail={"step": "displaycertify", "messages": [], "times": 1})
+    service.publish(offer, EMAILS)
+    clock.advance(UNTIL_PREVIEW)
+    assert service.status(offer) == "failed"
+    assert service.go_live(offer).version == 2
+    assert step_states(service, offer.operations[0])[4] == ("publisher-signoff", "complete", 100)
 
 
 def test_cancel_takes_minutes_while_a_step_runs() -> None:
     service, offer, clock = loaded(state="publishing")
-    clock.pass_(5 * MINUTE)
+    clock.advance(5 * MINUTE)
     first = service.cancel(offer, EMAILS)
     assert (first.accepted, first.at_once) == (True, False)
-    clock.pass_(2 * MINUTE - 1)
+    clock.advance(2 * MINUTE - 1)
     publish = offer.operations[0]
-    assert operation_document(service, publish)["cancellationRequestState"] == "canceling"
+    assert operation_document(service, offer, publish)["cancellationRequestState"] == "canceling"
     assert service.progress(publish).status == "running"
     assert step_states(service, publish)[0] == ("displaydummycertify", "inProgress", 50)
     again = service.cancel(offer, None)
     assert (again.operation, again.accepted) == (publish, False)
     assert "being canceled" in refused(409, service.publish, offer, EMAILS)
-    clock.pass_(1)
+    clock.advance(1)
     assert service.progress(publish).status == "canceled"
     assert step_states(service, publish)[0] == ("displaydummycertify", "canceled", 50)
     assert service.status(offer) == "canceled"
-    assert operation_document(service, publish)["cancellationRequestState"] == "canceled"
+    assert operation_document(service, offer, publish)["cancellationRequestState"] == "canceled"
 
 
 def test_a_canceled_operation_stays_canceled_even_if_it_had_been_done_meanwhile() -> None:
     service, offer, clock = loaded(state="going-live")
-    clock.pass_(3 * DAY - 1)
+    clock.advance(3 * DAY - 1)
     service.cancel(offer, None)
-    clock.pass_(3 * DAY)
+    clock.advance(3 * DAY)
     assert service.status(offer) == "canceled"
     assert service.slots(offer) == {"preview": 2, "production": None}
     service.go_live(offer)
@@ -192,38 +236,38 @@ def test_a_step_fails_as_often_as_the_seed_says() -> None:
     messages = ["<p>The image has <b>no</b> agent.</p>"]
     failing = {"step": "displaycertify", "messages": messages, "times": 1}
     service, offer, clock = loaded(state="publishing", fail=failing)
-    clock.pass_(10 * DAY)
+    clock.advance(10 * DAY)
     publish = offer.operations[0]
     assert [status for _, status, _ in step_states(service, publish)] == [
         "complete",
         "failed",
-        *["notStarted"] * 3,
+        *["notStarted"] * 4,
     ]
     assert service.status(offer) == "failed"
-    document = operation_document(service, publish)
+    document = operation_document(service, offer, publish)
     assert document["status"] == "failed"
     assert [(one["messageHtml"], one["level"]) for one in document["messages"]] == [(messages[0], "error")]
     assert document["steps"][1]["messages"] == document["messages"]
     service.publish(offer, EMAILS)
-    clock.pass_(10 * DAY)
+    clock.advance(10 * DAY)
     assert service.status(offer) == "waitingForPublisherReview"
 
 
 def test_a_failed_go_live_leaves_the_version_in_preview_for_another_try() -> None:
     service, offer, clock = loaded(fail={"step": "live", "messages": ["No."], "times": 1})
     service.go_live(offer)
-    clock.pass_(4 * DAY)
+    clock.advance(4 * DAY)
     assert service.status(offer) == "failed"
     assert service.slots(offer) == {"preview": 2, "production": None}
     second = service.go_live(offer)
-    clock.pass_(4 * DAY)
+    clock.advance(4 * DAY)
     assert service.slots(offer)["production"] == second.version == 2
 
 
 def test_step_durations_come_from_the_seed() -> None:
     service, offer, clock = loaded(stepSeconds={"live": 7})
     service.go_live(offer)
-    clock.pass_(7)
+    clock.advance(7)
     assert service.status(offer) == "succeeded"
 
 
@@ -264,12 +308,13 @@ def test_entity_tags_guard_the_draft() -> None:
     service, offer, _ = loaded(state="never-published")
     body = {"definition": offer.definition}
     etag = offer.etag
-    refused(400, service.put_offer, "contoso", "one", body, None)
+    refused(409, service.put_offer, "contoso", "one", body, None)
     refused(412, service.put_offer, "contoso", "one", body, '"other"')
     refused(412, service.put_offer, "contoso", "another", body, "*")
     service.publish(offer, EMAILS)
     refused(412, service.put_offer, "contoso", "one", body, etag)
     assert service.put_offer("contoso", "one", body, "*") == (offer, False)
+    assert len({etag, offer.etag, service.put_offer("contoso", "one", body, offer.etag)[0].etag}) == 3
 
 
 @pytest.mark.parametrize(
@@ -300,14 +345,16 @@ def test_an_operation_of_an_offer_that_is_not_migrated_is_found_by_version_and_s
     publish = offer.operations[0]
     assert location(offer, publish) == "/api/operations/contoso$one$2$preview?api-version=2017-10-31"
     first = service.go_live(offer)
-    clock.pass_(4 * DAY)
+    clock.advance(4 * DAY)
     second = service.go_live(offer)
     assert location(offer, first) == location(offer, second)
     assert service.operation_of_version(offer, "2", "production") is second
     assert service.operation_of_version(offer, "2", "preview") is publish
     refused(404, service.operation_of_version, offer, "2", "draft")
     refused(404, service.operation_of_version, offer, "3", "preview")
-    refused(404, service.operation, offer, publish.id)
+    assert service.operation_of_version(offer, "2", "Preview") is publish
+    assert service.operation(offer, publish.id) is publish
+    assert service.operation(offer, first.id) is first
 
 
 def test_slots_and_versions_hold_what_was_put_there() -> None:
@@ -331,19 +378,12 @@ def test_the_status_of_an_offer_shows_the_steps_of_publish_and_go_live() -> None
         ("live", "notStarted"),
     ]
     service.go_live(offer)
-    clock.pass_(3 * DAY)
+    clock.advance(3 * DAY)
     document = status_document(service, offer)
     assert [step["id"] for step in document["steps"]].count("live") == 1
     assert {step["status"] for step in document["steps"]} == {"complete"}
     _, fresh, _ = loaded(state="never-published")
     assert status_document(service, fresh)["steps"] == []
-
-
-def test_the_status_of_an_offer_that_is_not_migrated_is_in_pascal_case() -> None:
-    service, offer, _ = loaded(migrated=False)
-    document = status_document(service, offer)
-    assert document["status"] == "WaitingForPublisherReview"
-    assert document["steps"][0]["status"] == "Complete"
 
 
 def test_a_list_item_has_its_own_names() -> None:
@@ -360,7 +400,7 @@ def test_a_list_item_has_its_own_names() -> None:
 def test_go_live_uses_the_addresses_of_the_publish() -> None:
     service, offer, clock = loaded(state="never-published")
     service.publish(offer, EMAILS)
-    clock.pass_(UNTIL_PREVIEW)
+    clock.advance(UNTIL_PREVIEW)
     assert service.go_live(offer).emails == "a@contoso.com,b@contoso.com"
 
 
@@ -388,9 +428,9 @@ def test_everything_survives_being_dumped_and_loaded_as_json() -> None:
 def test_the_past_is_without_what_came_later() -> None:
     service, offer, clock = loaded(liveVersion=1, time_scale=2)
     before = status_document(service, offer)
-    clock.pass_(30)
+    clock.advance(30)
     go_live = service.go_live(offer)
-    clock.pass_(30)
+    clock.advance(30)
     past = service.lagging(61)  # half of it here
     then = past.offer("contoso", "one")
     assert status_document(past, then) == before
@@ -404,13 +444,14 @@ def test_the_past_is_without_what_came_later() -> None:
 
 def test_the_past_is_without_a_later_cancellation() -> None:
     service, offer, clock = loaded(state="publishing")
-    clock.pass_(MINUTE)
-    document = operation_document(service, offer.operations[0])
-    clock.pass_(MINUTE)
+    clock.advance(MINUTE)
+    document = operation_document(service, offer, offer.operations[0])
+    clock.advance(MINUTE)
     service.cancel(offer, None)
-    clock.pass_(3 * MINUTE)
+    clock.advance(3 * MINUTE)
     past = service.lagging(4 * MINUTE)
-    assert operation_document(past, past.offer("contoso", "one").operations[0]) == document
+    then = past.offer("contoso", "one")
+    assert operation_document(past, then, then.operations[0]) == document
     past = service.lagging(2 * MINUTE)
     assert past.status(past.offer("contoso", "one")) == "running"
     past = service.lagging(MINUTE)
@@ -420,7 +461,7 @@ def test_the_past_is_without_a_later_cancellation() -> None:
 def test_the_past_is_without_the_version_of_a_later_publish() -> None:
     service, offer, clock = loaded(state="live")
     etag = offer.etag
-    clock.pass_(1)
+    clock.advance(1)
     service.put_offer("contoso", "one", {"definition": {**offer.definition, "displayText": "New"}}, "*")
     service.publish(offer, EMAILS)
     past = service.lagging(1)
@@ -443,7 +484,7 @@ def test_the_past_is_without_the_version_of_a_later_publish() -> None:
 def test_the_past_begins_with_the_seed(state: str, status: str) -> None:
     service, offer, clock = loaded(state=state)
     overview = overview_document(service, offer)
-    clock.pass_(MINUTE)
+    clock.advance(MINUTE)
     restarted = Service(clock)
     restarted.load(json.loads(json.dumps(service.dump())))
     past = restarted.lagging(float("inf"))
@@ -456,14 +497,14 @@ def test_a_clock_that_is_off_shows_in_what_is_said_only() -> None:
     service, offer, clock = loaded(state="publishing")
     off = Service(clock, clock_offset=-HOUR)
     off.load(json.loads(json.dumps(service.dump())))
-    clock.pass_(UNTIL_PREVIEW)
+    clock.advance(UNTIL_PREVIEW)
     (same,) = off.offers()
     assert off.status(same) == service.status(offer) == "waitingForPublisherReview"
 
     def times(one: Service) -> list[str]:
         offer = one.offer("contoso", "one")
         submission = submission_document(one, offer, offer.operations[0])
-        step = operation_document(one, offer.operations[0])["steps"][0]
+        step = operation_document(one, offer, offer.operations[0])["steps"][0]
         return [
             offer_document(one, one.draft(offer))["changedTime"],
             submission["changedTime"],
@@ -480,7 +521,7 @@ def test_a_clock_that_is_off_shows_in_what_is_said_only() -> None:
 
 def test_a_clock_that_was_set_back_harms_nothing() -> None:
     service, offer, clock = loaded(state="going-live", stepSeconds={"live": 0})
-    clock.pass_(-DAY)
+    clock.advance(-DAY)
     assert step_states(service, offer.operations[-1]) == [("live", "inProgress", 0)]
 
 
@@ -497,6 +538,29 @@ def test_timestamps_have_up_to_seven_digits(seconds: float, text: str) -> None:
     assert len(timestamp(seconds)) <= len("2017-03-28T19:50:36.1234567Z")
 
 
+@both_variants
+@pytest.mark.parametrize(
+    ("state", "status", "operations"),
+    [
+        ("publishing", "running", ["running"]),
+        ("preview", "waitingForPublisherReview", ["preview"]),
+        ("going-live", "running", ["success", "running"]),
+        ("live", "succeeded", ["success", "success"]),
+    ],
+)
+def test_seed_states_have_both_variants(
+    state: str, status: str, operations: list[str], migrated: bool
+) -> None:
+    words = {
+        "preview": "succeeded" if migrated else "running",
+        "success": "succeeded" if migrated else "completed",
+    }
+    service, offer, _ = loaded(state=state, migrated=migrated)
+    assert service.status(offer) == status
+    states = [service.progress(one).status for one in offer.operations]
+    assert states == [words.get(word, word) for word in operations]
+
+
 SEED: dict[str, Any] = {"publishers": [{"id": "p", "offers": [{"id": "o"}]}], "principals": []}
 
 
@@ -506,7 +570,6 @@ SEED: dict[str, Any] = {"publishers": [{"id": "p", "offers": [{"id": "o"}]}], "p
         ("the document", []),
         ("publishers", {"principals": []}),
         ("publishers", {"publishers": [], "principals": []}),
-        ("principals", {"publishers": SEED["publishers"]}),
         ("extra", {**SEED, "extra": 1}),
         ("publishers[0].offers", {**SEED, "publishers": [{"id": "p"}]}),
         ("publishers[0].offers", {**SEED, "publishers": [{"id": "p", "offers": [{"id": "o"}, {"id": "o"}]}]}),
@@ -523,7 +586,7 @@ SEED: dict[str, Any] = {"publishers": [{"id": "p", "offers": [{"id": "o"}]}], "p
                 ("stepSeconds.nap", {"id": "o", "stepSeconds": {"nap": 1}}),
                 ("stepSeconds.live", {"id": "o", "stepSeconds": {"live": "1"}}),
                 ("fail.step", {"id": "o", "fail": {"step": "nap", "messages": []}}),
-                ("fail.messages", {"id": "o", "fail": {"step": "live", "messages": [1]}}),
+                ("fail.messages[0]", {"id": "o", "fail": {"step": "live", "messages": [1]}}),
                 ("stat", {"id": "o", "stat": "live"}),
             ]
         ],
@@ -551,6 +614,24 @@ def test_a_bad_seed_is_refused_in_one_line_that_names_the_key(key: str, document
         seeds.parse(document)
     assert f"seed: {key}: " in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("offer", "message"),
+    [
+        ({"id": "o", "stat": "live"}, "offers[0].stat: is an unknown key; did you mean 'state'?"),
+        ({"id": "o", "fail": {"stp": "live"}}, "offers[0].fail.stp: is an unknown key; did you mean 'step'?"),
+        (
+            {"id": "o", "stepSeconds": {"nap": 1}},
+            "offers[0].stepSeconds.nap: is an unknown step; the steps are",
+        ),
+        ({"id": "o", "zzz": 1}, "offers[0].zzz: is an unknown key; the keys are id, offerTypeId, migrated"),
+    ],
+)
+def test_an_unknown_key_of_a_seed_suggests_a_known_one(offer: dict[str, Any], message: str) -> None:
+    with pytest.raises(seeds.SeedError) as caught:
+        seeds.parse({"publishers": [{"id": "p", "offers": [offer]}]})
+    assert message in str(caught.value)
 
 
 def test_the_built_in_seed_is_as_documented() -> None:
