@@ -100,6 +100,7 @@ class OperationOperator(WaitMixin, OfferOperator):
         self.timeout = to_seconds("timeout", timeout)
         self.cancel_on_kill = cancel_on_kill
         self._location: str | None = None
+        self._is_complete = False
 
     def _begin(self, hook: CloudPartnerHook, publisher_id: str, context: Context) -> str | None:
         """Begin the operation and return its Location; None if there is none to wait for."""
@@ -111,7 +112,7 @@ class OperationOperator(WaitMixin, OfferOperator):
         location = self._begin(hook, publisher_id, context)
         if location is not None:
             self._show(self._pages_begun, publisher_id, self.offer_id)
-        if location is None or not self.wait_for_completion:
+        if location is None or self._is_complete or not self.wait_for_completion:
             return location
         # Said before the wait, so that it can be seen in the UI, and that a kill can cancel it.
         self._location = location

@@ -226,12 +226,16 @@ class GoLiveOperator(OperationOperator):
 
 
 class CancelOperator(OperationOperator):
-    """Cancel the publish or go-live that runs on an offer. Reference: Cancel.
+    """Cancel the running publish or go-live of an offer, or its preview. Reference: Cancel.
 
-    The service takes one to three minutes for it, and says 202 whether or not anything runs. So the operator
-    looks for what runs first, and waits until that itself is shown as canceled.
+    The service takes one to three minutes, and answers 202 even if nothing runs. So the operator finds the
+    running operation first, and waits until that operation is canceled.
 
-    Returns the Location path of the operation that was canceled; None if nothing ran.
+    The publish of a migrated offer ends when the preview is ready. If the preview awaits the publisher's
+    signoff, the operator withdraws it, and waits until the offer no longer awaits the signoff.
+
+    Returns the Location path of the canceled operation, for a preview that of its publish; None if there was
+    nothing to cancel.
 
     :param offer_id: id of the offer (templated)
     :param publisher_id: id of the publisher; by default the connection's (templated)
@@ -274,13 +278,16 @@ class CancelOperator(OperationOperator):
 
         # Refuses a bad address, before anything is sent.
         portal.cancel(publisher_id, self.offer_id, notification_emails=self.notification_emails)
-        location = cancel(
+        canceled = cancel(
             OfferOperations(hook, publisher_id, self.offer_id),
             lambda: hook.cancel(self.offer_id, publisher_id, notification_emails=self.notification_emails),
+            wait=self.wait_for_completion,
         )
-        if location is None:
+        if canceled is None:
             message = f"{self.subject}: nothing runs on the offer, so there is nothing to cancel."
             if not self.missing_ok:
                 raise NotFoundError(f"{message} (missing_ok=True takes that for a success.)")
             self.log.info(message)
-        return location
+            return None
+        self._is_complete = canceled.is_complete
+        return canceled.location

@@ -74,7 +74,7 @@ def get_offer(
     if slot is not None and version is not None:
         raise ValueError("Name a slot or a version, not both.")
     if slot is not None:
-        if slot not in ("draft", "preview", "production"):
+        if str(slot).lower() not in ("draft", "preview", "production"):
             raise ValueError(f"slot must be 'draft', 'preview' or 'production', not {slot!r}")
         path, what = f"{path}/slot/{slot}", f"the {slot} slot of "
     if version is not None:
@@ -106,9 +106,9 @@ def put_offer(
     headers = {} if if_match is None else {"If-Match": if_match}
     hints = {}
     if if_match is None:
-        hints[400] = (
-            "Correct what the message names. To modify an offer that exists, if_match must be the ETag that "
-            "was read with it, or '*' to overwrite it."
+        hints[400] = hints[409] = (
+            "Correct what the message names. To modify an existing offer, set if_match to the ETag that was "
+            "read with the offer, or to '*' to overwrite it."
         )
     return Request(f"Write {publisher_id}/{offer_id}", "PUT", path, read_offer, body, headers, hints)
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import logging
 import time
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, TypeVar
 
 import tenacity
 
 from airflow_provider_cpp.core.errors import CloudPartnerError, ConflictError, NotFoundError
 from airflow_provider_cpp.core.polling import LONGEST_RETRY_AFTER
+from airflow_provider_cpp.core.text import normalize_status
 from airflow_provider_cpp.portal.locations import candidate_locations
 
 if TYPE_CHECKING:
@@ -102,7 +104,13 @@ class OfferOperations:
 
     def locations(self, submission: Submission) -> list[str]:
         """Return where a listed one may be found."""
-        return candidate_locations(submission, self.publisher_id, self.offer_id)
+        return candidate_locations(submission, self.publisher_id, self.offer_id, is_migrated=self.is_migrated)
+
+    @cached_property
+    def is_migrated(self) -> bool:
+        """Whether the offer was migrated to Partner Center; it decides the form of a Location."""
+        offer = retry_transient(lambda: self.hook.get_offer(self.offer_id, self.publisher_id))
+        return normalize_status(offer.pc_migration_status) != "none"
 
     def find(self, submission: Submission) -> tuple[str, Operation] | None:
         """Return a listed one's Location and itself; None if the service shows it nowhere."""

@@ -18,6 +18,7 @@ from airflow_provider_cpp.exceptions import (
 )
 from airflow_provider_cpp.hooks.cloud_partner import CloudPartnerHook
 from airflow_provider_cpp.operators.cloud_partner import CancelOperator
+from airflow_provider_cpp.release import cancellation
 
 if TYPE_CHECKING:
     from dev.emulator_process import Emulator
@@ -55,6 +56,12 @@ def effects(emulator: Emulator) -> int:
 
 def location_of(emulator: Emulator, offer: str, kind: str) -> str:
     return str(operations(emulator, offer, kind)[0]["location"])
+
+
+def state_of_offer(emulator: Emulator, offer: str) -> tuple[str, int | None]:
+    """The status of an offer, and the version in its preview."""
+    found = emulator.offers()[f"contoso/{offer}"]
+    return found["status"], found["slots"]["preview"]
 
 
 def show(emulator: Emulator, location: str, count: int, **changes: Any) -> None:
@@ -118,12 +125,64 @@ def test_the_wait_lasts_until_the_operation_itself_is_shown_as_canceled(
 
 
 @at_signoff
-def test_a_publish_that_awaits_the_signoff_is_canceled_at_once(
-    emulator: Emulator, context: Context, offer: str
+@pytest.mark.parametrize("wait", [True, False])
+def test_a_preview_that_awaits_the_signoff_is_withdrawn(
+    emulator: Emulator, context: Context, offer: str, wait: bool
 ) -> None:
-    assert cancel(offer).execute(context) == location_of(emulator, offer, "publish")
+    task = cancel(offer, wait_for_completion=wait, missing_ok=False)
+    assert task.execute(context) == location_of(emulator, offer, "publish")
     assert [post["status"] for post in posts(emulator)] == [200]
-    assert state_of(emulator, offer, "publish") == "canceled"
+    assert state_of_offer(emulator, offer) == ("canceled", None)
+    with pytest.raises(NotFoundError, match="nothing to cancel"):
+        task.execute(context)
+
+
+@pytest.mark.parametrize("headers", [{}, {"Location": None}])
+def test_a_withdrawal_that_takes_minutes_is_waited_for(
+    emulator: Emulator, context: Context, log: Log, headers: dict[str, None]
+) -> None:
+    emulator.inject(path="/cancel$", replace={"status": 202, "headers": headers})
+    status = {"status": "waitingForPublisherReview"}
+    log.react(
+        "accepted the cancel", lambda: emulator.inject(path="/status$", count=3, replace={"json": status})
+    )
+    assert cancel("slow").execute(context) == location_of(emulator, "slow", "publish")
+    assert emulator.faults() == []
+    assert len(posts(emulator)) == 1
+
+
+def test_a_preview_that_stays_is_an_error(
+    emulator: Emulator, context: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cancellation, "WITHDRAWAL_DELAYS", (0.0, 0.05))
+    emulator.inject(path="/cancel$", status=202)
+    with pytest.raises(
+        CloudPartnerError, match=r"preview of contoso/slow was not withdrawn: .*waitingForPublisher"
+    ):
+        cancel("slow").execute(context)
+    assert len(posts(emulator)) == 1
+
+
+def test_a_go_live_that_starts_before_the_request_is_canceled(emulator: Emulator, context: Context) -> None:
+    send = CloudPartnerHook.cancel
+    started: list[str] = []
+
+    def cancel_after_go_live(hook: CloudPartnerHook, *args: Any, **kwargs: Any) -> str | None:
+        started.append(hook.go_live("slow"))
+        return send(hook, *args, **kwargs)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(CloudPartnerHook, "cancel", cancel_after_go_live)
+        assert [finish(cancel("slow"), context)] == started
+    assert state_of(emulator, "slow") == "canceled"
+
+
+@whatever_runs
+def test_the_location_can_be_in_the_body_only(emulator: Emulator, offer: str, kind: str) -> None:
+    headers = {"Location": None, "Operation-Location": None}
+    replace = {"headers": headers, "body": '{"operation": {"location": "{location}"}}'}
+    emulator.inject(path="/cancel$", replace=replace)
+    assert CloudPartnerHook().cancel(offer) == location_of(emulator, offer, kind)
 
 
 @whatever_runs
@@ -208,7 +267,8 @@ def test_after_an_unknown_outcome_exactly_one_request_has_an_effect(
 def test_an_answer_without_a_usable_location_does_not_matter(
     emulator: Emulator, context: Context, offer: str, kind: str, location: str | None
 ) -> None:
-    emulator.inject(path="/cancel$", replace={"headers": {"Location": location}})
+    headers = {"Location": location, "Operation-Location": None}
+    emulator.inject(path="/cancel$", replace={"headers": headers})
     assert finish(cancel(offer), context) == location_of(emulator, offer, kind)
     assert len(posts(emulator)) == 1
 
