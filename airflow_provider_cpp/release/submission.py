@@ -91,7 +91,22 @@ class Start:
             if self.is_mine(submission) and _succeeded_since(submission, since) and self.check_achieved():
                 log.info("%s: %s ended in this Dag run; adopting it.", self.offer, describe(submission))
                 return self.offer.locate(submission)[0]
+        if if_running == "adopt" and (publish := self._publish_of_preview()) and self.check_achieved():
+            log.info("%s: the preview of %s awaits the signoff; adopting it.", self.offer, describe(publish))
+            return self.offer.locate(publish)[0]
         return None
+
+    def _publish_of_preview(self) -> Submission | None:
+        """Return the publish whose preview awaits the signoff.
+
+        The publish of a migrated offer succeeds when the preview is ready; that of other offers still runs.
+        """
+        if self.verb != PUBLISH:
+            return None
+        mine = filter(self.is_mine, self._before)
+        latest = max(mine, key=lambda submission: submission.publishing_version or 0, default=None)
+        is_ready = latest and latest.status is OperationStatus.SUCCEEDED and self.offer.awaits_publisher()
+        return latest if is_ready else None
 
     def check_achieved(self) -> bool:
         """Ask whether what the operation would achieve is so already."""

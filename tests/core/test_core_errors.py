@@ -226,3 +226,10 @@ def test_retry_after_comes_as_seconds_or_as_a_date_on_the_services_clock(
 
 def test_a_page_of_an_error_is_cut() -> None:
     assert len(str(error(502, json.dumps("x" * 100_000).encode()))) < 1500
+
+
+def test_an_existing_offer_written_without_if_match_has_a_hint_about_it() -> None:
+    body = b'{"error": {"code": "InvalidResourceId", "message": "Offer ID already exists."}}'
+    with pytest.raises(ConflictError, match="Offer ID already exists.*set if_match") as caught:
+        portal.put_offer(*IDS, {}).read(Response(409, {}, body))
+    assert "or cancel it" not in str(caught.value)

@@ -121,9 +121,12 @@ def test_a_publish_that_runs_is_a_conflict_that_says_since_when(
     assert posts(emulator) == []
 
 
-def test_a_publish_that_awaits_the_signoff_does_not_block(emulator: Emulator, context: Context) -> None:
-    assert state_of(emulator, "slow", "publish") == "running"
-    go_live(if_running="fail").execute(context)
+@pytest.mark.parametrize(("offer", "state"), [("slow", "succeeded"), ("slow-classic", "running")])
+def test_a_publish_that_awaits_the_signoff_does_not_block(
+    emulator: Emulator, context: Context, offer: str, state: str
+) -> None:
+    assert operations(emulator, offer, "publish")[0]["submissionState"] == state
+    go_live(offer, if_running="fail").execute(context)
     assert effects(emulator) == 1
 
 
@@ -318,8 +321,8 @@ def test_a_request_that_never_reached_the_service_is_repeated(
         connect(emulator, host=relay.url, extra={"verify": relay.verify})
 
         def hang_up(sent: Sent) -> None:
-            # The publish is looked at last.
-            if "/operations/" in sent.target:
+            # The list of operations is the last lookup before the request.
+            if "/submissions" in sent.target:
                 relay.stop()
 
         relay.after = hang_up
