@@ -1,4 +1,4 @@
-"""The emulator as a process of its own, for tests."""
+"""The emulator in a separate process, for tests."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ROOT = Path(__file__).parent.parent
 
 
 class Emulator:
-    """A running emulator, with arguments of its command line; the port is a free one if they name none."""
+    """A running emulator with command-line arguments, on a free port unless they set one."""
 
     def __init__(self, *args: str) -> None:
         self._stderr = tempfile.TemporaryFile("w+")  # noqa: SIM115 - closed by `close`
@@ -33,7 +33,7 @@ class Emulator:
             stdout=subprocess.PIPE,
             stderr=self._stderr,
             text=True,
-            # Ctrl-C is for whoever started it, who then stops it.
+            # Ctrl-C goes to the caller, which then stops the emulator.
             start_new_session=True,
             env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])},
         )
@@ -61,7 +61,7 @@ class Emulator:
 
     @property
     def stderr(self) -> str:
-        """What it wrote to standard error so far."""
+        """The text on standard error so far."""
         self._stderr.seek(0)
         return self._stderr.read()
 
@@ -71,7 +71,7 @@ class Emulator:
         return found
 
     def offers(self) -> dict[str, dict[str, Any]]:
-        """Where every offer stands, by `publisher/offer`."""
+        """The state of each offer, by `publisher/offer`."""
         return {
             f"{offer['publisherId']}/{offer['offerId']}": offer for offer in self._control("GET", "offers")
         }
@@ -81,7 +81,7 @@ class Emulator:
         self._control("POST", "faults", fault)
 
     def faults(self) -> list[dict[str, Any]]:
-        """The faults that remain."""
+        """The remaining faults."""
         remaining: list[dict[str, Any]] = self._control("GET", "faults")
         return remaining
 
@@ -92,33 +92,33 @@ class Emulator:
         self._control("POST", "tokens/revoke")
 
     def reset(self) -> None:
-        """Back to the seed and the faults of the start, without a journal."""
+        """Restore the seed and the faults of the start, and clear the journal."""
         self._control("POST", "reset")
 
     def handshake(self, name: str) -> None:
-        """Connect, and fail unless its certificate holds for a name."""
+        """Connect, and raise an error unless the certificate is valid for a name."""
         with socket.create_connection(("127.0.0.1", self.port), timeout=10) as connection:
             self._tls.wrap_socket(connection, server_hostname=name).close()
 
     def wait(self) -> int:
-        """Wait for its end, and return its exit code."""
+        """Wait until the process ends, and return its exit code."""
         return self._process.wait(timeout=10)
 
     def stop(self) -> int:
-        """End it with SIGTERM, and return its exit code."""
+        """Stop the process with SIGTERM, and return its exit code."""
         self._process.terminate()
         return self.wait()
 
     def kill(self) -> None:
-        """End it with SIGKILL."""
+        """Stop the process with SIGKILL."""
         self._process.kill()
         self.wait()
 
     def close(self) -> None:
-        """End it however it is, and release what it holds."""
+        """Stop the process if it runs, and release its resources."""
         if self._process.poll() is None:
             try:
-                self.stop()  # which removes its temporary files
+                self.stop()  # removes its temporary files
             except subprocess.TimeoutExpired:
                 self.kill()
         assert self._process.stdout is not None
@@ -137,7 +137,7 @@ class Emulator:
 
 @contextmanager
 def running_emulator(*args: str) -> Iterator[Emulator]:
-    """Run an emulator with arguments of its command line, on a free port if they name none."""
+    """Run an emulator with command-line arguments, on a free port unless they set one."""
     emulator = Emulator(*args)
     try:
         yield emulator

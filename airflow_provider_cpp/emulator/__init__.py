@@ -36,14 +36,14 @@ Assumptions where the specification is silent:
 - A publish needs a body with ``metadata``; a cancel may have one; a go-live may have any body.
 - ``slot`` of a list item is ``staging`` or ``production``; in a Location it is ``preview`` or ``production``.
   A list item's ``id`` is a GUID that finds the operation of every offer. For an offer that is not migrated,
-  ``/api/operations/{publisher}${offer}${publishingVersion}${slot}`` finds it as well; if several operations
+  ``/api/operations/{publisher}${offer}${publishingVersion}${slot}`` also finds it; if several operations
   share this path (a repeated go-live), it returns the latest.
 - A list of operations starts with the latest. A filter with an unknown word matches nothing.
 - ``cancellationRequestState`` is ``canCancel``, ``canceling``, ``canceled`` or ``cannotCancel``.
-- Secret values in a definition are those whose key ends in ``password``, ``secret``, ``accountKey`` or
+- Secret values in a definition have a key that ends in ``password``, ``secret``, ``accountKey`` or
   ``connectionString``.
 - Ids are compared exactly, slot names without case. A trailing slash of a path changes nothing.
-- A principal gets 403 for a publisher that it is no user of, 404 for an unknown one, and lists only its own.
+- A principal gets 403 for a publisher whose users it does not belong to, 404 for an unknown one, and lists only its own.
 - Checks come in this order: token (401), api-version (400), publisher (404, 403), offer (404), running
   operation (409), content.
 """

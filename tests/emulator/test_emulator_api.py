@@ -100,7 +100,7 @@ def test_a_request_needs_a_good_token(client: Client, authorization: str | None)
         "elsewhere",
     ],
 )
-def test_what_is_unknown_is_not_found(client: Client, path: str) -> None:
+def test_unknown_objects_are_not_found(client: Client, path: str) -> None:
     error(client.api("GET", path), 404)
 
 

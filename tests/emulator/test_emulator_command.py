@@ -130,7 +130,7 @@ def test_the_effect_is_on_the_disk_although_the_answer_was_lost(tmp_path: Path) 
         assert [one["effect"] for one in emulator.requests(method="POST", path="golive")] == [True]
 
 
-def test_a_restart_keeps_the_first_seed_and_a_line_cut_off_is_forgotten(tmp_path: Path) -> None:
+def test_a_restart_keeps_the_seed_and_drops_an_incomplete_line(tmp_path: Path) -> None:
     seed = tmp_path / "seed.json"
     seed.write_text(
         json.dumps(

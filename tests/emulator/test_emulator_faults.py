@@ -82,16 +82,14 @@ def test_a_lost_connection(emulator: Emulator, client: Client, moment: str, stat
 
 
 @pytest.mark.parametrize("moment", ["before", "after"])
-def test_not_one_byte_comes_through_a_lost_connection(
-    emulator: Emulator, client: Client, moment: str
-) -> None:
+def test_a_closed_connection_sends_no_byte(emulator: Emulator, client: Client, moment: str) -> None:
     emulator.inject(close=moment)
     assert raw(emulator, client, "/api/publishers") == b""
     assert "Traceback" not in emulator.stderr
     assert "ASGI" not in emulator.stderr
 
 
-def test_a_request_that_never_came_whole_does_nothing(emulator: Emulator, client: Client) -> None:
+def test_an_incomplete_request_has_no_effect(emulator: Emulator, client: Client) -> None:
     context = ssl.create_default_context(cafile=emulator.ca)
     head = (
         "PUT /api/publishers/contoso/offers/fresh HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n{"
@@ -143,9 +141,7 @@ def test_a_delay_alone_and_with_another_fault(emulator: Emulator, client: Client
     assert time.monotonic() - began >= 0.4
 
 
-def test_an_answer_that_is_kept_back_has_its_effect_and_is_in_the_journal_at_once(
-    emulator: Emulator, client: Client
-) -> None:
+def test_a_held_response_has_its_effect_and_journal_entry_at_once(emulator: Emulator, client: Client) -> None:
     emulator.inject(path="golive", hold=30)
     with pytest.raises(requests.Timeout):
         client.post(
@@ -158,7 +154,7 @@ def test_an_answer_that_is_kept_back_has_its_effect_and_is_in_the_journal_at_onc
     assert (entry["status"], entry["effect"], entry["fault"]["hold"]) == (202, True, 30)
 
 
-def test_an_answer_that_was_kept_back_is_the_same(emulator: Emulator, client: Client) -> None:
+def test_a_held_response_is_complete(emulator: Emulator, client: Client) -> None:
     emulator.inject(path="golive", hold=0.5)
     began = time.monotonic()
     answer = client.offer("POST", GO_LIVE)
@@ -166,7 +162,9 @@ def test_an_answer_that_was_kept_back_is_the_same(emulator: Emulator, client: Cl
     assert (answer.status_code, "Location" in answer.headers) == (202, True)
 
 
-def test_what_is_delayed_happens_although_the_client_has_gone(emulator: Emulator, client: Client) -> None:
+def test_a_delayed_request_is_handled_after_the_client_disconnected(
+    emulator: Emulator, client: Client
+) -> None:
     emulator.inject(path="golive", delay=2)
     with pytest.raises(requests.Timeout):
         client.post(
@@ -205,9 +203,7 @@ def test_a_share_of_the_requests_is_hit_the_same_after_a_reset(emulator: Emulato
     assert statuses(client, 20) == before
 
 
-def test_what_is_delayed_beyond_a_reset_does_nothing_and_is_in_no_journal(
-    emulator: Emulator, client: Client
-) -> None:
+def test_a_request_delayed_beyond_a_reset_has_no_effect_or_entry(emulator: Emulator, client: Client) -> None:
     emulator.inject(method="POST", path="golive$", delay=2)
     with ThreadPoolExecutor() as threads:
         delayed = threads.submit(client.offer, "POST", GO_LIVE)
@@ -404,7 +400,7 @@ def test_every_recipe_is_accepted(emulator: Emulator) -> None:
     assert len(emulator.faults()) == len(RECIPES)
 
 
-def test_effect_and_fault_are_told_apart(emulator: Emulator, client: Client) -> None:
+def test_the_journal_distinguishes_effect_and_fault(emulator: Emulator, client: Client) -> None:
     emulator.inject(path="golive", replace={"status": 500, "body": ""})
     emulator.inject(path="golive", status=409)
     assert [client.offer("POST", GO_LIVE).status_code for _ in range(3)] == [500, 409, 409]

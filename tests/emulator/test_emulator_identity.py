@@ -1,4 +1,4 @@
-"""Tokens, asked for by the real azure-identity."""
+"""Tokens, requested by the real azure-identity."""
 
 from __future__ import annotations
 
@@ -218,6 +218,20 @@ def test_managed_identity_checks_what_is_asked(
     assert (answer.status_code, answer.json()["statusCode"]) == (status, status)
 
 
+def test_msal_discovers_the_hosts_of_the_authority(directory: Emulator) -> None:
+    host = "login.microsoftonline.com"
+    endpoint = f"https://{host}/{TENANT}/oauth2/v2.0/authorize"
+    url = f"{directory.url}/common/discovery/instance"
+    query = {"api-version": "1.1", "authorization_endpoint": endpoint}
+    found = requests.get(url, params=query, verify=directory.ca, timeout=10).json()
+    assert found["tenant_discovery_endpoint"] == (
+        f"https://{host}/{TENANT}/v2.0/.well-known/openid-configuration"
+    )
+    assert [one["aliases"] for one in found["metadata"]] == [[host]]
+    refused = requests.get(url, verify=directory.ca, timeout=10)
+    assert (refused.status_code, refused.json()["error"]) == (400, "invalid_request")
+
+
 def test_discovery_of_both_versions(directory: Emulator) -> None:
     for version in ("", "/v2.0"):
         url = f"{directory.url}/{TENANT}{version}/.well-known/openid-configuration"
@@ -305,7 +319,7 @@ async def test_an_unknown_tenant_is_told_by_azure_identity(directory: Emulator) 
         credential.get_token(SCOPE)
 
 
-def test_a_principal_that_is_not_registered_gets_a_token_and_is_forbidden(directory: Emulator) -> None:
+def test_an_unregistered_principal_gets_a_token_and_then_403(directory: Emulator) -> None:
     with ClientSecretCredential(TENANT, "stranger", "a-strangers-secret", **options(directory)) as credential:
         token = credential.get_token(SCOPE).token
     assert call(directory, token).json() == []

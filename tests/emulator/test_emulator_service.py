@@ -120,7 +120,7 @@ def test_go_live_completes_the_signoff_and_takes_days_of_its_own(migrated: bool)
     assert service.status(offer) == "succeeded"
 
 
-def test_the_time_scale_divides_every_duration_and_stays_with_the_operation() -> None:
+def test_the_time_scale_divides_durations_and_stays_with_operations() -> None:
     service, offer, clock = loaded(time_scale=DAY)
     go_live = service.go_live(offer)
     clock.advance(1.5)
@@ -212,7 +212,7 @@ def test_cancel_takes_minutes_while_a_step_runs() -> None:
     assert operation_document(service, offer, publish)["cancellationRequestState"] == "canceled"
 
 
-def test_a_canceled_operation_stays_canceled_even_if_it_had_been_done_meanwhile() -> None:
+def test_a_canceled_operation_stays_canceled_after_its_planned_end() -> None:
     service, offer, clock = loaded(state="going-live")
     clock.advance(3 * DAY - 1)
     service.cancel(offer, None)
@@ -253,7 +253,7 @@ def test_a_step_fails_as_often_as_the_seed_says() -> None:
     assert service.status(offer) == "waitingForPublisherReview"
 
 
-def test_a_failed_go_live_leaves_the_version_in_preview_for_another_try() -> None:
+def test_a_failed_go_live_leaves_the_version_in_preview() -> None:
     service, offer, clock = loaded(fail={"step": "live", "messages": ["No."], "times": 1})
     service.go_live(offer)
     clock.advance(4 * DAY)
@@ -321,7 +321,7 @@ def test_entity_tags_guard_the_draft() -> None:
     "body",
     [None, {}, {"definition": []}, {"definition": {}, "id": "x"}, {"definition": {}, "offerTypeId": "x"}],
 )
-def test_put_refuses_what_is_not_this_offer(body: Any) -> None:
+def test_put_refuses_the_body_of_another_offer(body: Any) -> None:
     service, _, _ = loaded()
     refused(400, service.put_offer, "contoso", "one", body, "*")
 
@@ -340,7 +340,7 @@ def test_other_offer_types_are_not_provisioned() -> None:
     assert "displayprovision" not in [step.id for step in service.progress(offer.operations[0]).steps]
 
 
-def test_an_operation_of_an_offer_that_is_not_migrated_is_found_by_version_and_slot() -> None:
+def test_a_classic_operation_is_found_by_version_and_slot_and_by_id() -> None:
     service, offer, clock = loaded(migrated=False, fail={"step": "live", "messages": [], "times": 1})
     publish = offer.operations[0]
     assert location(offer, publish) == "/api/operations/contoso$one$2$preview?api-version=2017-10-31"
@@ -357,7 +357,7 @@ def test_an_operation_of_an_offer_that_is_not_migrated_is_found_by_version_and_s
     assert service.operation(offer, first.id) is first
 
 
-def test_slots_and_versions_hold_what_was_put_there() -> None:
+def test_slots_and_versions_hold_the_published_definitions() -> None:
     service, offer, _ = loaded(liveVersion=1)
     assert service.in_slot(offer, "preview").version == 2
     assert service.in_slot(offer, "production").version == 1
@@ -370,7 +370,7 @@ def test_slots_and_versions_hold_what_was_put_there() -> None:
     refused(404, service.in_slot, fresh, "preview")
 
 
-def test_the_status_of_an_offer_shows_the_steps_of_publish_and_go_live() -> None:
+def test_the_offer_status_shows_the_steps_of_publish_and_go_live() -> None:
     service, offer, clock = loaded()
     document = status_document(service, offer)
     assert [(step["stepName"], step["status"]) for step in document["steps"]][-2:] == [
@@ -425,7 +425,7 @@ def test_everything_survives_being_dumped_and_loaded_as_json() -> None:
     assert restarted.in_slot(same, "production").version == 1
 
 
-def test_the_past_is_without_what_came_later() -> None:
+def test_a_past_state_lacks_later_operations() -> None:
     service, offer, clock = loaded(liveVersion=1, time_scale=2)
     before = status_document(service, offer)
     clock.advance(30)
@@ -442,7 +442,7 @@ def test_the_past_is_without_what_came_later() -> None:
     assert service.offer("contoso", "one").operations[-1] is go_live
 
 
-def test_the_past_is_without_a_later_cancellation() -> None:
+def test_a_past_state_lacks_later_cancellations() -> None:
     service, offer, clock = loaded(state="publishing")
     clock.advance(MINUTE)
     document = operation_document(service, offer, offer.operations[0])
@@ -458,7 +458,7 @@ def test_the_past_is_without_a_later_cancellation() -> None:
     assert past.status(past.offer("contoso", "one")) == "canceled"
 
 
-def test_the_past_is_without_the_version_of_a_later_publish() -> None:
+def test_a_past_state_lacks_versions_of_later_publishes() -> None:
     service, offer, clock = loaded(state="live")
     etag = offer.etag
     clock.advance(1)
@@ -481,7 +481,7 @@ def test_the_past_is_without_the_version_of_a_later_publish() -> None:
         ("live", "succeeded"),
     ],
 )
-def test_the_past_begins_with_the_seed(state: str, status: str) -> None:
+def test_a_past_state_is_never_older_than_the_seed(state: str, status: str) -> None:
     service, offer, clock = loaded(state=state)
     overview = overview_document(service, offer)
     clock.advance(MINUTE)
@@ -493,7 +493,7 @@ def test_the_past_begins_with_the_seed(state: str, status: str) -> None:
     assert overview_document(past, then) == overview
 
 
-def test_a_clock_that_is_off_shows_in_what_is_said_only() -> None:
+def test_a_clock_offset_changes_times_in_responses_only() -> None:
     service, offer, clock = loaded(state="publishing")
     off = Service(clock, clock_offset=-HOUR)
     off.load(json.loads(json.dumps(service.dump())))
@@ -519,7 +519,7 @@ def test_a_clock_that_is_off_shows_in_what_is_said_only() -> None:
     assert hours == [-1] * 4
 
 
-def test_a_clock_that_was_set_back_harms_nothing() -> None:
+def test_a_clock_that_is_set_back_is_harmless() -> None:
     service, offer, clock = loaded(state="going-live", stepSeconds={"live": 0})
     clock.advance(-DAY)
     assert step_states(service, offer.operations[-1]) == [("live", "inProgress", 0)]
