@@ -43,7 +43,8 @@ Assumptions where the specification is silent:
 - Secret values in a definition have a key that ends in ``password``, ``secret``, ``accountKey`` or
   ``connectionString``.
 - Ids are compared exactly, slot names without case. A trailing slash of a path changes nothing.
-- A principal gets 403 for a publisher whose users it does not belong to, 404 for an unknown one, and lists only its own.
+- A principal that is not a user of a publisher gets 403 for it, 404 for an unknown one, and lists only its
+  own.
 - Checks come in this order: token (401), api-version (400), publisher (404, 403), offer (404), running
   operation (409), content.
 """

@@ -102,16 +102,23 @@ def test_an_absolute_location_on_the_connections_own_host_is_waited_on(
 
 
 @two_modes
-def test_the_preview_is_waited_for_if_asked_for(emulator: Emulator, context: Context, mode: str) -> None:
-    location = CloudPartnerHook().publish("next")
+@pytest.mark.parametrize(("offer", "status"), [("next", "succeeded"), ("next-classic", "running")])
+def test_the_preview_is_waited_for_if_asked_for(
+    emulator: Emulator, context: Context, mode: str, offer: str, status: str
+) -> None:
+    location = CloudPartnerHook().publish(offer)
     result = wait(context, location, mode, until="preview")
-    assert result["status"] == "running"
-    assert result["steps"][-1]["status"] == "waitingForPublisherReview"
+    assert result["status"] == status
+    signoff = [step["status"] for step in result["steps"] if step["id"] == "publisher-signoff"]
+    assert signoff == ["waitingForPublisherReview"]
 
 
-def test_a_preview_that_is_ready_is_not_deferred(emulator: Emulator, context: Context) -> None:
-    location = location_of(emulator, "slow", "publish")
-    assert sensor(location, until="preview").execute(context)["status"] == "running"
+@pytest.mark.parametrize(("offer", "status"), [("slow", "succeeded"), ("slow-classic", "running")])
+def test_a_preview_that_is_ready_is_not_deferred(
+    emulator: Emulator, context: Context, offer: str, status: str
+) -> None:
+    location = location_of(emulator, offer, "publish")
+    assert sensor(location, until="preview").execute(context)["status"] == status
 
 
 # --- locations ---
@@ -416,8 +423,8 @@ def test_the_signoff_is_told_of_once_and_the_wait_goes_on(
     emulator: Emulator, context: Context, mode: str, log: Log
 ) -> None:
     emulator.inject(path=POLL, status=500, skip=5)
-    log.react("the wait goes on", lambda: CloudPartnerHook().go_live("slow"))
-    result = wait(context, location_of(emulator, "slow", "publish"), mode)
+    log.react("the wait goes on", lambda: CloudPartnerHook().go_live("slow-classic"))
+    result = wait(context, location_of(emulator, "slow-classic", "publish"), mode)
     assert result["status"] == "succeeded"
     assert len(polls(emulator)) >= 7
     assert len(log.containing("signoff is awaited")) == 1
