@@ -247,7 +247,7 @@ def test_a_seed_without_principals_has_the_built_in_ones(tmp_path: Path) -> None
 
 
 def test_help_names_the_steps_and_states_of_a_seed() -> None:
-    text = run("--help").stdout
+    text = "".join(run("--help").stdout.split())
     for word in (*operations.STEPS, *get_args(seed.State), "docs/rehearsing.md"):
         assert word in text
 

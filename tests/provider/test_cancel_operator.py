@@ -151,6 +151,14 @@ def test_a_withdrawal_that_takes_minutes_is_waited_for(
     assert len(posts(emulator)) == 1
 
 
+def test_a_preview_is_withdrawn_while_the_offer_is_shown_as_running(
+    emulator: Emulator, context: Context
+) -> None:
+    emulator.inject(path="/status$", count=2, replace={"json": {"status": "running"}})
+    assert cancel("slow").execute(context) == location_of(emulator, "slow", "publish")
+    assert state_of_offer(emulator, "slow") == ("canceled", None)
+
+
 def test_a_preview_that_stays_is_an_error(
     emulator: Emulator, context: Context, monkeypatch: pytest.MonkeyPatch
 ) -> None:
