@@ -1,6 +1,6 @@
 """Offers and operations as JSON, and the paths of operations. No rules in here.
 
-Sections "Where an accepted operation is found" and "What an operation looks like" of the API reference.
+See the sections on Locations and operations of the API reference.
 """
 
 from __future__ import annotations

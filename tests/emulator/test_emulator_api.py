@@ -213,7 +213,7 @@ def test_go_live_of_an_offer_that_is_not_migrated(client: Client) -> None:
     assert location == "/api/operations/contoso$contoso-classic$2$production?api-version=2017-10-31"
     assert accepted.headers["Operation-Location"] == location
     assert [step["id"] for step in client.follow(accepted)["steps"]] == ["live"]
-    # Encoded, the separators are none.
+    # An encoded `$` does not separate.
     assert client.get(client.base + location.replace("$", "%24"), timeout=10).status_code == 404
 
 

@@ -243,7 +243,7 @@ def test_news_come_late(emulator: Emulator, client: Client) -> None:
     assert client.get(client.base + accepted.headers["Location"], timeout=10).status_code == 404
     assert client.offer("GET", "contoso-linux/submissions").json() == before
     assert client.offer("GET", f"contoso-linux/operations/{before[0]['id']}").json() == operation
-    assert client.offer("GET", STATUS).json()["status"] == "running"  # is not among those that lag
+    assert client.offer("GET", STATUS).json()["status"] == "running"  # this path does not lag
     assert client.offer("POST", GO_LIVE).status_code == 409
     assert [one["fault"] for one in emulator.requests(method="POST", path="golive")] == [None, None]
     assert [one["fault"] for one in emulator.requests(path="submissions")] == [None, late]
@@ -457,7 +457,7 @@ def test_tokens_that_end_before_their_time() -> None:
         short.inject(lag=5)
         client.api("GET", "publishers")
         assert short.requests()[-1]["fault"] == {"lag": 5, "token": "refused"}
-        # The identity service knows nothing of it.
+        # The identity service still issues tokens with the full lifetime.
         assert client.credential.get_token(SCOPE).expires_on > time.time() + 3000
         with Client(short) as fresh:
             assert fresh.api("GET", "publishers").status_code == 200

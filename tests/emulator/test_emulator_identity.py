@@ -39,7 +39,7 @@ ASSERTION_TYPE = {"client_assertion_type": "urn:ietf:params:oauth:client-asserti
 
 
 class Keys:
-    """What the principals of the seed have in their hands."""
+    """The credentials of the principals in the seed."""
 
     def __init__(self) -> None:
         leaf = trustme.CA().issue_cert("client", key_type=trustme.KeyType.RSA)
@@ -207,7 +207,7 @@ def test_a_wrong_managed_identity(
         (500, {"resource": "https://elsewhere.example"}),
     ],
 )
-def test_managed_identity_checks_what_is_asked(
+def test_managed_identity_checks_its_parameters(
     directory: Emulator, status: int, changes: dict[str, str]
 ) -> None:
     params = {"api-version": "2019-08-01", "resource": "https://cloudpartner.azure.com", **changes}
@@ -306,12 +306,12 @@ def test_errors_are_as_entra_gives_them(
     assert {"timestamp", "trace_id", "correlation_id"} <= set(document)
 
 
-async def test_an_unknown_tenant_is_told_by_azure_identity(directory: Emulator) -> None:
+async def test_azure_identity_reports_an_unknown_tenant(directory: Emulator) -> None:
     unknown = aio.ClientSecretCredential("nowhere", "secret", "s3cret/+&=", **options(directory))
     async with unknown:
         with pytest.raises(ClientAuthenticationError, match="AADSTS90002"):
             await unknown.get_token(SCOPE)
-    # This one asks for the tenant's configuration first, and has its own words when there is none.
+    # This credential requests the configuration of the tenant first, and has an own message if that fails.
     with (
         ClientSecretCredential("nowhere", "secret", "s3cret/+&=", **options(directory)) as credential,
         pytest.raises(ClientAuthenticationError, match="tenant name or GUID"),
