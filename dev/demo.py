@@ -23,7 +23,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from dev.emulator_process import Emulator, running_emulator
+from dev.emulator_process import SUCCESS, Emulator, running_emulator
 from dev.local_airflow import LocalAirflow, wait_for
 
 if TYPE_CHECKING:
@@ -157,7 +157,7 @@ def _report(emulator: Emulator, airflow: LocalAirflow, run_id: str, state: str) 
         for verb in ("publish", "golive")
     }
     live, published, *_ = emulator.offers()[OFFER]["operations"]
-    ended = (live["submissionType"], live["submissionState"]) == ("goLive", "completed")
+    ended = live["submissionType"] == "goLive" and live["submissionState"] in SUCCESS
     completed = _moment(live["lastActionDateTime"]) if ended else None
     announced = _moment(tasks["announce"]["start_date"]) if state == "success" else None
     table = Table(title=f"\nThe run ended: {state}", title_justify="left", show_header=False)
@@ -165,7 +165,7 @@ def _report(emulator: Emulator, airflow: LocalAirflow, run_id: str, state: str) 
         table.add_column(overflow="fold")
     for name in ("publish", "go_live"):
         table.add_row(name, airflow.xcom(tasks[name]) if tasks[name]["state"] == "success" else "no Location")
-    steps = [step for one in (published, live) for step in one["steps"]]
+    steps = {step["id"]: step for one in (published, live) for step in one["steps"]}.values()
     table.add_row("steps", ", ".join(f"{step['stepName']} {step['status']}" for step in steps))
     table.add_row("completed", f"{completed:%H:%M:%S.%f}"[:-4] if completed else "no")
     table.add_row("announced", f"{announced:%H:%M:%S.%f}"[:-4] if announced else "no")

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 ROOT = Path(__file__).parent.parent
+#: The status of an operation that succeeded: of a migrated offer, and of another one.
+SUCCESS = ("succeeded", "completed")
 
 
 class Emulator(testing.Emulator):

@@ -41,9 +41,9 @@ class OfferState(StrEnum):
 
 
 #: The documented states of an offer by their folded words.
-OFFER_STATES = {normalize_status(state): state for state in OfferState if state != OfferState.UNKNOWN} | {
-    "completed": OfferState.SUCCEEDED
-}
+OFFER_STATES = {
+    normalize_status(state): state for state in OfferState if state != OfferState.UNKNOWN
+} | dict.fromkeys(("completed", "complete"), OfferState.SUCCEEDED)
 _STOPPED_STEP = ("failed", "rejected", "blocked", "canceled")
 
 

@@ -10,13 +10,17 @@ import socket
 import sys
 from pathlib import Path
 
-_EXTRA = {"starlette", "trustme", "uvicorn", "jwt", "cryptography"}
+from airflow_provider_cpp.emulator.operations import STEPS
+
+_EXTRA = {"starlette", "trustme", "uvicorn", "jwt", "cryptography", "pydantic"}
+
+_STATES = ("never-published", "publishing", "preview", "going-live", "live")
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the emulator and return the exit code: 0 stopped, 1 it can't run, 2 wrong use or a bad file."""
+    """Run the emulator and return the exit code: 0 stopped, 1 cannot run, 2 wrong arguments or files."""
     options = _options(arguments)
-    # For the time before the server takes care of them, and for its end, when it raises them again.
+    # The server handles these signals while it runs, and raises them again when it stops.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: sys.exit(0))
     try:
@@ -32,8 +36,8 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         if not _is_loopback(options.host):
             sys.stderr.write(
-                f"WARNING: {options.host} is not a loopback address: anybody who reaches it can control this "
-                "emulator without a token, and read what it was asked.\n"
+                f"WARNING: {options.host} is not a loopback address: everyone who can reach it can control "
+                "this emulator without a token, and read its requests.\n"
             )
         run(options)
     except (FaultError, SeedError) as error:
@@ -46,25 +50,28 @@ def main(arguments: list[str] | None = None) -> int:
 def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="cloud-partner-emulator",
-        description="A local Cloud Partner Portal. When it is ready, it prints the Airflow connection to it.",
+        description="A local Cloud Partner Portal. It prints its Airflow connection when it is ready.",
+        epilog=f"States of a seed's offers: {', '.join(_STATES)}. Steps (stepSeconds, fail.step): "
+        f"{', '.join(STEPS)}. All keys of seed and fault files: docs/rehearsing.md, or "
+        "`python -m pydoc airflow_provider_cpp.emulator.seed` and `…emulator.faults`.",
     )
-    parser.add_argument("--host", default="127.0.0.1", help="address to listen at (default: %(default)s)")
-    parser.add_argument("--port", type=_port, default=8443, help="0: any free one (default: %(default)s)")
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
+    parser.add_argument("--port", type=_port, default=8443, help="0: any free port (default: %(default)s)")
     parser.add_argument(
         "--time-scale",
         type=_positive,
         default=1.0,
         metavar="FACTOR",
-        help="operations run so many times faster than at the service; 86400: a day in a second",
+        help="speed of operations relative to the service; 86400: one day per second",
     )
     parser.add_argument(
-        "--seed", type=Path, metavar="FILE", help="JSON: publishers, offers and principals to start with"
+        "--seed", type=Path, metavar="FILE", help="JSON file with publishers, offers and principals"
     )
     parser.add_argument(
         "--state",
         type=Path,
         metavar="FILE",
-        help="keep everything there, and go on from it, whatever the seed",
+        help="store all data in this file; an existing file is loaded, and --seed is ignored",
     )
     parser.add_argument(
         "--hostname",
@@ -72,36 +79,45 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
         nargs="+",
         default=[],
         metavar="NAME",
-        help="the certificate holds for it as well",
+        help="additional name or address in the certificate",
     )
-    parser.add_argument("--tls-dir", type=Path, metavar="DIR", help="keep the certificate authority there")
+    parser.add_argument("--tls-dir", type=Path, metavar="DIR", help="directory of the certificate authority")
     parser.add_argument(
-        "--token-lifetime", type=int, default=3599, metavar="SECONDS", help="default: %(default)s"
+        "--token-lifetime",
+        type=int,
+        default=3599,
+        metavar="SECONDS",
+        help="seconds until a token expires (default: %(default)s)",
     )
     parser.add_argument(
         "--token-valid",
         type=_positive,
         metavar="SECONDS",
-        help="the API refuses tokens after so long already, whatever was said about their lifetime",
+        help="seconds for which the API accepts a token, if shorter than its lifetime",
     )
     parser.add_argument(
         "--clock-offset",
         type=_offset,
         default=0.0,
         metavar="SECONDS",
-        help="what clients are told about time is off by so much; negative: behind",
+        help="difference of times in responses from the real time; negative: behind",
     )
     parser.add_argument(
-        "--faults", type=Path, metavar="FILE", help="JSON: an array of faults that hold from the start"
+        "--faults",
+        type=Path,
+        metavar="FILE",
+        help="JSON file with an array of faults that apply from the start",
     )
     parser.add_argument(
         "--random-seed",
         type=int,
         default=0,
         metavar="NUMBER",
-        help="on which it depends whom faults with a probability hit (default: %(default)s)",
+        help="seed of faults with a probability (default: %(default)s)",
     )
-    parser.add_argument("--verbose", action="store_true", help="a line on standard error per request")
+    parser.add_argument(
+        "--verbose", action="store_true", help="print a line on standard error for each request"
+    )
     return parser.parse_args(arguments)
 
 
@@ -114,7 +130,7 @@ def _positive(text: str) -> float:
 
 def _offset(text: str) -> float:
     value = float(text)
-    # Further off, there may be no date for it.
+    # Larger offsets may lead to a time that has no date.
     if not abs(value) <= 1e9:
         raise argparse.ArgumentTypeError("must be from -1e9 to 1e9")
     return value
@@ -128,7 +144,7 @@ def _port(text: str) -> int:
 
 
 def _is_loopback(host: str) -> bool:
-    """Return whether all addresses of a name, or an address itself, are of the loopback."""
+    """Return whether an address, or all addresses of a name, are loopback addresses."""
     try:
         found = socket.getaddrinfo(host, None)
     except OSError as error:

@@ -1,13 +1,14 @@
-"""The emulator over HTTP: the API, the token endpoints and the control of the emulator itself.
+"""The emulator over HTTP: the API, the token endpoints, and the control of the emulator itself.
 
-Every request of the first two kinds passes through `Gate`. Control is under ``/_emulator``, without a token:
+Requests of the first two kinds pass through `JournalMiddleware`. Control is under ``/_emulator``, without a
+token:
 
-- ``GET /_emulator/requests[?method=…&path=regex]``, ``DELETE`` clears: the journal;
-- ``GET /_emulator/offers``: where every offer stands;
+- ``GET /_emulator/requests[?method=…&path=regex]``: the journal; ``DELETE`` clears it;
+- ``GET /_emulator/offers``: the state of each offer;
 - ``GET``, ``POST``, ``DELETE /_emulator/faults``: see `airflow_provider_cpp.emulator.faults`;
-- ``POST /_emulator/tokens/revoke``: every token issued so far is refused from now on;
-- ``POST /_emulator/reset``: the offers are as the seed says, the faults those of the start, the journal is
-  empty. Tokens stay valid. What is asked already and not handled yet gets no answer, and does nothing.
+- ``POST /_emulator/tokens/revoke``: all tokens issued so far become invalid;
+- ``POST /_emulator/reset``: restore the seed's offers and the faults of the start, and clear the journal.
+  Tokens stay valid. Requests in progress get no response and have no effect.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from airflow_provider_cpp.emulator.documents import (
     API_VERSION,
     location,
     offer_document,
+    offer_summary,
     operation_document,
     overview_document,
     publisher_document,
@@ -33,10 +35,10 @@ from airflow_provider_cpp.emulator.documents import (
     submission_document,
 )
 from airflow_provider_cpp.emulator.faults import FaultError
-from airflow_provider_cpp.emulator.gate import Gate
 from airflow_provider_cpp.emulator.identity import TokenError
-from airflow_provider_cpp.emulator.journal import note
-from airflow_provider_cpp.emulator.service import ServiceError
+from airflow_provider_cpp.emulator.journal import annotate
+from airflow_provider_cpp.emulator.middleware import JournalMiddleware
+from airflow_provider_cpp.emulator.offers import ServiceError, bad_request
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -47,9 +49,10 @@ if TYPE_CHECKING:
     from airflow_provider_cpp.emulator.faults import Faults
     from airflow_provider_cpp.emulator.identity import Identity, Tokens
     from airflow_provider_cpp.emulator.journal import Entry, Journal
+    from airflow_provider_cpp.emulator.offers import Offer, OfferVersion
     from airflow_provider_cpp.emulator.operations import Operation
     from airflow_provider_cpp.emulator.seed import Principal
-    from airflow_provider_cpp.emulator.service import Offer, Service
+    from airflow_provider_cpp.emulator.service import Service
 
 _Endpoint: TypeAlias = "Callable[[Request, Service], Awaitable[Response]]"
 
@@ -68,12 +71,12 @@ def create_app(
     reset: Callable[[], None],
     report: Callable[[Entry], None],
 ) -> ASGIApp:
-    """Put the emulator together.
+    """Build the emulator's application.
 
-    :param clock_offset: seconds by which the date of answers is off.
-    :param save: called after every change of the service's data, before it is answered.
-    :param reset: puts the service back to its seed.
-    :param report: called with every request that was answered.
+    :param clock_offset: seconds by which the date of responses is wrong
+    :param save: called after each change of the service's data, before the response
+    :param reset: restores the seed
+    :param report: called with each completed request
     """
     app = Starlette(
         routes=[
@@ -85,14 +88,15 @@ def create_app(
             ServiceError: _service_error,
             TokenError: identity.error,
             HTTPException: _http_error,
+            Exception: _internal_error,
         },
     )
     app.router.redirect_slashes = False
-    return Gate(app, journal, faults, report, clock_offset)
+    return JournalMiddleware(app, journal, faults, report, clock_offset)
 
 
 class Api:
-    """The endpoints below ``/api``. Section "Endpoints" of the API reference."""
+    """The endpoints under ``/api``. Section "Endpoints" of the API reference."""
 
     def __init__(self, service: Service, tokens: Tokens, save: Callable[[], None]) -> None:
         self._service = service
@@ -123,18 +127,16 @@ class Api:
         return Route(path, self._checked(endpoint), methods=[method])
 
     def _checked(self, endpoint: _Endpoint) -> Callable[[Request], Awaitable[Response]]:
-        """Let an endpoint see only requests with a token, the api-version and a publisher of the caller.
+        """Call an endpoint only for requests with a valid token, the api-version and a permitted publisher.
 
-        It gets the service with them, as it is or, by a fault, was.
+        The endpoint gets the service in its current state, or in the past one that a fault asks for.
         """
 
         async def checked(request: Request) -> Response:
             principal = self._authenticated(request)
             version = request.query_params.get("api-version")
             if version != API_VERSION:
-                problem = (
-                    f"The api-version '{version}' is not supported." if version else "It has no api-version."
-                )
+                problem = f"The api-version '{version}' is not supported." if version else "No api-version."
                 message = f"{problem} Allowed values are ['{API_VERSION}']."
                 raise ServiceError(400, "InvalidAPIVersion", message)
             request.state.principal = principal
@@ -151,23 +153,23 @@ class Api:
             raise ServiceError(401, "Unauthorized", "The request has no bearer token.")
         principal = self._tokens.principal(token.strip())
         if principal is None:
-            if self._tokens.cut_short(token.strip()):
-                note(request, fault={**(request.state.entry.fault or {}), "token": "refused"})
+            if self._tokens.is_invalid_early(token.strip()):
+                annotate(request, fault={**(request.state.entry.fault or {}), "token": "refused"})
             raise ServiceError(401, "Unauthorized", "The access token is unknown, expired or revoked.")
-        note(request, client_id=principal.client_id)
+        annotate(request, client_id=principal.client_id)
         return principal
 
     def _changed(self, request: Request) -> None:
         self._save()
-        note(request, effect=True)
+        annotate(request, effect=True)
 
     def _offer(self, request: Request, service: Service) -> Offer:
         return service.offer(request.path_params["publisher"], request.path_params["offer"])
 
     async def _list_publishers(self, request: Request, service: Service) -> Response:
-        mine = request.state.principal.publishers
+        permitted = request.state.principal.publishers
         return JSONResponse(
-            [publisher_document(one, name) for one, name in service.publishers.items() if one in mine]
+            [publisher_document(one, name) for one, name in service.publishers.items() if one in permitted]
         )
 
     async def _list_offers(self, request: Request, service: Service) -> Response:
@@ -176,13 +178,13 @@ class Api:
         if wanted is not None:
             match = _OFFER_TYPE_FILTER.fullmatch(wanted)
             if match is None:
-                raise ServiceError(400, "BadRequest", "The only $filter known here is offerTypeId eq '…'.")
+                raise bad_request("The only supported $filter is offerTypeId eq '…'.")
         offers = service.offers(request.path_params["publisher"], match and match[1])
-        return JSONResponse([offer_document(service, service.draft(offer)) for offer in offers])
+        return JSONResponse([offer_summary(service, offer) for offer in offers])
 
     async def _get_or_put_offer(self, request: Request, service: Service) -> Response:
         if request.method != "PUT":
-            return self._draft(service, self._offer(request, service), 200)
+            return _offer_response(service, service.draft(self._offer(request, service)))
         body = await _json(request)
         offer, created = service.put_offer(
             request.path_params["publisher"],
@@ -191,21 +193,18 @@ class Api:
             request.headers.get("if-match"),
         )
         self._changed(request)
-        return self._draft(service, offer, 201 if created else 200)
-
-    def _draft(self, service: Service, offer: Offer, status: int) -> Response:
         document = offer_document(service, service.draft(offer))
-        return JSONResponse(document, status, headers={"ETag": offer.etag})
+        return JSONResponse(document, 201 if created else 200, headers={"ETag": offer.etag})
 
     async def _get_version(self, request: Request, service: Service) -> Response:
-        edition = service.at_version(self._offer(request, service), request.path_params["version"])
-        return JSONResponse(offer_document(service, edition))
+        version = service.at_version(self._offer(request, service), request.path_params["version"])
+        return JSONResponse(offer_document(service, version))
 
     async def _get_slot(self, request: Request, service: Service) -> Response:
-        offer, slot = self._offer(request, service), request.path_params["slot"]
-        if slot == "draft":
-            return self._draft(service, offer, 200)
-        return JSONResponse(offer_document(service, service.in_slot(offer, slot)))
+        version = service.in_slot(self._offer(request, service), request.path_params["slot"])
+        if request.path_params["slot"].lower() == "draft":
+            return _offer_response(service, version)
+        return JSONResponse(offer_document(service, version))
 
     async def _publish(self, request: Request, service: Service) -> Response:
         offer, body = self._offer(request, service), await _json(request)
@@ -239,11 +238,12 @@ class Api:
         return JSONResponse([one for one in documents if state in ("", one["submissionState"].lower())])
 
     async def _get_operation(self, request: Request, service: Service) -> Response:
-        operation = service.operation(self._offer(request, service), request.path_params["operation"])
-        return JSONResponse(operation_document(service, operation))
+        offer = self._offer(request, service)
+        operation = service.operation(offer, request.path_params["operation"])
+        return JSONResponse(operation_document(service, offer, operation))
 
     async def _get_operation_of_version(self, request: Request, service: Service) -> Response:
-        # The `$` are literal: taken from the path as it was sent, an encoded one separates nothing.
+        # The `$` are literal. The path is split as the client sent it: an encoded `$` separates nothing.
         key = request.state.entry.path.removesuffix("/").rpartition("/")[2]
         parts = [unquote(part) for part in key.split("$")]
         if len(parts) != 4:
@@ -252,11 +252,11 @@ class Api:
         service.check_publisher(publisher_id, request.state.principal.publishers)
         offer = service.offer(publisher_id, offer_id)
         operation = service.operation_of_version(offer, version, slot)
-        return JSONResponse(operation_document(service, operation))
+        return JSONResponse(operation_document(service, offer, operation))
 
 
 class Control:
-    """The endpoints below ``/_emulator``."""
+    """The endpoints under ``/_emulator``."""
 
     def __init__(
         self, service: Service, tokens: Tokens, journal: Journal, faults: Faults, reset: Callable[[], None]
@@ -286,7 +286,7 @@ class Control:
         try:
             return JSONResponse(self._journal.find(query.get("method"), query.get("path")))
         except re.error as error:
-            raise ServiceError(400, "BadRequest", f"'path' must be a regular expression: {error}.") from None
+            raise bad_request(f"'path' must be a regular expression: {error}.") from None
 
     async def _clear_requests(self, _: Request) -> Response:
         return JSONResponse({"cleared": self._journal.clear()})
@@ -301,7 +301,7 @@ class Control:
         try:
             self._faults.inject(await _json(request))
         except FaultError as error:
-            raise ServiceError(400, "BadRequest", str(error)) from None
+            raise bad_request(str(error)) from None
         return JSONResponse(self._faults.documents, 201)
 
     async def _clear_faults(self, _: Request) -> Response:
@@ -323,25 +323,34 @@ async def _json(request: Request, *, optional: bool = False) -> Any:
         return None
     try:
         document = json.loads(content)
-        # Python reads more than can be answered: NaN, and characters that have no UTF-8.
+        # Python reads values that JSON or UTF-8 cannot represent, such as NaN and lone surrogates.
         json.dumps(document, ensure_ascii=False, allow_nan=False).encode()
         return document
     except ValueError:
-        raise ServiceError(400, "BadRequest", "The body must be JSON.") from None
+        raise bad_request("The body must be JSON.") from None
+
+
+def _offer_response(service: Service, draft: OfferVersion) -> Response:
+    """Return the draft of an offer; that of a migrated offer has no ETag."""
+    headers = {} if draft.offer.migrated else {"ETag": draft.offer.etag}
+    return JSONResponse(offer_document(service, draft), headers=headers)
 
 
 def _accepted(offer: Offer, operation: Operation | None) -> Response:
-    return Response(
-        status_code=202, headers={} if operation is None else {"Location": location(offer, operation)}
-    )
+    if operation is None:
+        return Response(status_code=202)
+    headers = {"Location": location(offer, operation)}
+    if not offer.migrated:
+        headers["Operation-Location"] = headers["Location"]
+    return Response(status_code=202, headers=headers)
 
 
 def _error(status: int, code: str, message: str, headers: dict[str, str] | None = None) -> Response:
     return JSONResponse({"error": {"code": code, "message": message}}, status, headers=headers)
 
 
-async def _service_error(request: Request, error: Exception) -> Response:
-    assert isinstance(error, ServiceError)  # noqa: S101 - Starlette's signature is wider than its behaviour
+async def _service_error(_: Request, error: Exception) -> Response:
+    assert isinstance(error, ServiceError)  # noqa: S101 - Starlette declares a wider type than it passes
     headers = None
     if error.status == 401:
         description = error.message.replace('"', "'")
@@ -352,7 +361,7 @@ async def _service_error(request: Request, error: Exception) -> Response:
 
 
 async def _http_error(request: Request, error: Exception) -> Response:
-    """Answer for paths and methods that the router doesn't know."""
+    """Respond to paths and methods that the router does not know."""
     assert isinstance(error, HTTPException)  # noqa: S101 - as above
     code = "ResourceNotFound" if error.status_code == 404 else "MethodNotAllowed"
     return _error(
@@ -361,3 +370,8 @@ async def _http_error(request: Request, error: Exception) -> Response:
         f"{request.method} {request.url.path}: {error.detail}.",
         dict(error.headers or {}),
     )
+
+
+async def _internal_error(_: Request, __: Exception) -> Response:
+    message = "We cannot complete the request now, please try again later."
+    return _error(500, "InternalServerError", message)

@@ -1,41 +1,45 @@
-r"""Faults: what is to go wrong with which requests, and how.
+r"""Faults: which requests go wrong, and how.
 
-A rule, as it is posted to ``/_emulator/faults``, or stands in the JSON array of ``--faults FILE``::
+A rule is posted to ``/_emulator/faults``, or is an item of the JSON array of ``--faults FILE``::
 
     {
-      "method": "POST",       optional, else any
-      "path": "golive$",      optional, else any: a regular expression, searched in the path as it was sent
-      "skip": 0,              optional: how many that match it lets pass first
-      "probability": 0.1,     optional: to which share of the others it applies
-      "count": 1,             optional: to how many it applies at most, null: for ever; without it 1, with a
-                              probability null
+      "method": "POST",       optional: the rule applies to this method only
+      "path": "golive$",      optional: a regular expression, searched in the path as the client sent it
+      "skip": 0,              optional: number of matching requests that pass first
+      "probability": 0.1,     optional: share of the other matching requests that the rule applies to
+      "count": 1,             optional: number of requests that the rule applies to; null: no limit. The
+                              default is 1, with a probability null
       "delay": 2.5            seconds before the request is handled
-      "hold": 2.5             seconds after it was, for which the answer is kept back; it is in the journal
-                              already
-      "lag": 180              a GET is answered as things stood so many seconds of the real service ago, which
-                              --time-scale divides, but not before the seed: operations begun since are
-                              unknown, others where they were, and so are an offer's status, slots and
-                              version; what is in its draft is as it is now
-                              these three, together or alone, alone or with one of those that follow:
+      "hold": 2.5             seconds between handling and response; the journal has the request at once
+      "lag": 180              a GET returns the state of so many seconds ago, which --time-scale divides, but
+                              not from before the seed: newer operations are unknown; an offer's status, slots
+                              and version are the old ones; its draft is the current one.
+                              delay, hold and lag can be combined, also with one of the following:
       "status": 503, "headers": {"Retry-After": "2"}, "body": "..."
-                              answered instead of handling; the last two are optional
-      "close": "before"       the connection is closed without an answer, before the request is handled
-      "close": "after"        or after it was
+                              the response; the request is not handled. Headers and body are optional
+      "status": 500, "json": {"error": {...}}
+                              likewise, with a JSON body
+      "close": "before"       close the connection without a response, before the request is handled
+      "close": "after"        the same, after the request is handled
       "replace": {"status": 200, "headers": {"Location": null}, "body": "<html>"}
-                              handled, then the answer has these parts instead; of the headers only those
-                              named, null removes one
+                              handle the request, then replace these parts of the response; a null header is
+                              removed
       "replace": {"json": {"status": "paused"}}
-                              instead of the body, members of its JSON object, or of each object in its array;
-                              null removes one; what isn't JSON stays
-      "truncate": 20          handled, then the connection is closed after so many bytes of the body
+                              replace members of the JSON object in the body, or of each object in its array;
+                              null removes one; a body that is not JSON stays
+      "replace": {"words": {"succeeded": "complete"}}
+                              replace status words anywhere in the JSON body; "PascalCase" instead of an
+                              object capitalizes all of them
+      "truncate": 20          handle the request, then close the connection after so many bytes of the body
     }
 
-In the value of a header ``{host}`` stands for the emulator's address as the client knows it, without a path,
-and ``{location}`` for the Location that would have been answered: without one, that header isn't either.
+In header values, and in a body that replaces another, ``{location}`` is replaced by the Location of the
+original response; without one, the header is omitted. In header values ``{host}`` is replaced by the
+emulator's base URL as the client knows it.
 
 One rule applies to a request: the first that matches and, if it has a probability, is drawn. Each rule draws
-on its own, in the order of the requests that it matches, the same at every start and after every reset with
-the same ``--random-seed``. The journal has the rule with every request to which it was applied.
+on its own, in the order of the requests that it matches, with the same results after each start and reset
+with the same ``--random-seed``. The journal shows the rule with each request that it was applied to.
 
 Recipes::
 
@@ -44,6 +48,8 @@ Recipes::
     one in ten          {"probability": 0.1, "status": 503}
     answer lost         {"method": "POST", "close": "after"}
     answer late         {"method": "POST", "hold": 20}
+    service error       {"status": 500, "json": {"error": {"code": "InternalServerError",
+                        "message": "We cannot complete the request now, please try again later."}}}
     HTML page           {"status": 502, "headers": {"Content-Type": "text/html"}, "body": "<p>"}
     bare JSON string    {"status": 500, "body": "\"Something failed.\""}
     empty body          {"status": 500}
@@ -51,48 +57,123 @@ Recipes::
     array, not object   {"replace": {"body": "[]"}}
     unknown status      {"path": "/status$", "replace": {"json": {"status": "paused"}}}
     member missing      {"replace": {"json": {"status": null}}}
+    PascalCase status   {"path": "/status$", "count": null, "replace": {"words": "PascalCase"}}
+    status complete     {"count": null, "replace":
+                        {"words": {"succeeded": "complete", "completed": "complete"}}}
     older Location      {"replace": {"headers": {"Operation-Location": "{host}{location}", "Location": null}}}
+    Location in body    {"path": "/cancel$", "replace": {"body": "{\"location\": \"{location}\"}",
+                        "headers": {"Location": null, "Operation-Location": null}}}
     Location elsewhere  {"replace": {"headers": {"Location": "https://evil.example{location}"}}}
     news come late      {"path": "/(submissions|operations)", "lag": 180, "count": null}
+    list comes late     {"path": "/submissions", "lag": 120, "count": null}
 
-Tokens end early by ``--token-valid`` or ``/_emulator/tokens/revoke``; a clock is wrong by ``--clock-offset``.
+``--token-valid`` and ``/_emulator/tokens/revoke`` make tokens invalid before they expire; ``--clock-offset``
+sets the clock wrong.
 """
 
 from __future__ import annotations
 
+import json
 import random
 import re
-import sys
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+
+from pydantic import AfterValidator, Field, ValidationError, model_validator
+
+from airflow_provider_cpp.emulator.validation import Document, describe
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _MAIN_KEYS = ("status", "close", "replace", "truncate")
 _SIDE_KEYS = ("delay", "hold", "lag")
-_KEYS = ("method", "path", "skip", "probability", "count", "headers", "body", *_SIDE_KEYS, *_MAIN_KEYS)
-_MOST = sys.float_info.max  # neither what JSON calls Infinity nor NaN
-_NUMBERS: dict[str, tuple[Any, int, float]] = {
-    "skip": (int, 0, _MOST),
-    "probability": ((int, float), 0, 1),
-    "count": (int, 1, _MOST),
-    "delay": ((int, float), 0, _MOST),
-    "hold": ((int, float), 0, _MOST),
-    "lag": ((int, float), 0, _MOST),
-    "truncate": (int, 0, _MOST),
-}
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _HEADER_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
 
 
 class FaultError(ValueError):
-    """A rule that makes no sense; the message says why."""
+    """An invalid rule; the message is one line that names the key."""
+
+
+def _check_pattern(pattern: str) -> str:
+    try:
+        re.compile(pattern)
+    except re.error as error:
+        raise ValueError(f"must be a regular expression: {error}") from None
+    return pattern
+
+
+def _check_headers(headers: dict[str, str | None]) -> dict[str, str | None]:
+    for name, value in headers.items():
+        if not _HEADER_NAME.fullmatch(name) or not _HEADER_VALUE.fullmatch(value or ""):
+            raise ValueError(f"'{name}' is no valid header with this value")
+        if name.lower() in ("content-length", "transfer-encoding"):
+            raise ValueError(f"'{name}' follows from the body; use 'truncate' to send only a part of it")
+    return headers
+
+
+Seconds = Annotated[float, Field(ge=0)]
+Headers = Annotated[dict[str, str | None], AfterValidator(_check_headers)]
+StatusCode = Annotated[int, Field(ge=200, le=599)]
+
+
+class Replacement(Document):
+    """The parts of a response that a rule replaces."""
+
+    status: StatusCode = 200
+    headers: Headers = Field(default_factory=dict)
+    body: str = ""
+    members: dict[str, Any] = Field(default_factory=dict, alias="json")
+    words: dict[str, str] | Literal["PascalCase"] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _check_body(self) -> Self:
+        if len(self.model_fields_set & {"body", "members", "words"}) > 1:
+            raise ValueError("needs one of 'body', 'json' and 'words'")
+        return self
+
+
+class Rule(Document):
+    """A rule as a user writes it."""
+
+    method: str | None = None
+    path: Annotated[str, AfterValidator(_check_pattern)] = ""
+    skip: int = Field(0, ge=0)
+    probability: float = Field(1, ge=0, le=1)
+    count: Annotated[int, Field(ge=1)] | None = 1
+    delay: Seconds = 0
+    hold: Seconds = 0
+    lag: Seconds = 0
+    status: StatusCode = 200
+    headers: Headers = Field(default_factory=dict)
+    body: str = ""
+    json_body: Any = Field(None, alias="json")
+    close: Literal["before", "after"] = "before"
+    replace: Replacement = Field(default_factory=Replacement)
+    truncate: int = Field(0, ge=0)
+
+    @model_validator(mode="after")
+    def _check_combination(self) -> Self:
+        given = self.model_fields_set
+        main = given & set(_MAIN_KEYS)
+        if len(main) > 1 or not given & {*_MAIN_KEYS, *_SIDE_KEYS}:
+            raise ValueError(
+                f"needs one of {', '.join(_MAIN_KEYS)}, or some of {', '.join(_SIDE_KEYS)}, or both"
+            )
+        if "status" not in given and given & {"headers", "body", "json_body"}:
+            raise ValueError("'headers', 'body' and 'json' need 'status', or belong in 'replace'")
+        if {"body", "json_body"} <= given:
+            raise ValueError("needs one of 'body' and 'json'")
+        is_handled = "status" not in given and not ("close" in given and self.close == "before")
+        if "lag" in given and not (self.method in (None, "GET") and is_handled):
+            raise ValueError("'lag' needs a GET that is handled")
+        return self
 
 
 @dataclass
 class Fault:
-    """A checked rule; ``action`` is what was posted without ``count`` and ``skip``."""
+    """A rule in use; `action` is the rule without `count` and `skip`."""
 
     method: str | None
     path: re.Pattern[str]
@@ -104,16 +185,16 @@ class Fault:
 
     @property
     def document(self) -> dict[str, Any]:
-        """The rule as JSON, with what remains of it."""
+        """The rule as JSON, with the remaining `count` and `skip`."""
         return {**self.action, "count": self.count, "skip": self.skip}
 
 
 class Faults:
-    """The rules that hold and haven't been used up.
+    """The rules that are not used up.
 
-    :param initial: those that hold from the start, as JSON.
-    :param random_seed: on which all that is drawn depends.
-    :raises FaultError: if one of them makes no sense.
+    :param initial: the rules that apply from the start, as JSON
+    :param random_seed: seed of all draws
+    :raises FaultError: a rule is invalid
     """
 
     def __init__(self, initial: Sequence[Any] = (), random_seed: int = 0) -> None:
@@ -127,28 +208,31 @@ class Faults:
         return [rule.document for rule in self._rules]
 
     def reset(self) -> None:
-        """Begin anew, with the initial rules."""
-        self._random = random.Random(self._random_seed)  # noqa: S311 - chance, not secrets
+        """Start again with the initial rules."""
+        self._random = random.Random(self._random_seed)  # noqa: S311 - not for secrets
         self._rules: list[Fault] = []
-        for rule in self._initial:
-            self.inject(rule)
+        for number, rule in enumerate(self._initial):
+            try:
+                self.inject(rule)
+            except FaultError as error:
+                raise FaultError(f"[{number}].{error}") from None
 
     def inject(self, rule: Any) -> None:
         """Add a rule.
 
-        :raises FaultError: if it makes no sense.
+        :raises FaultError: the rule is invalid
         """
-        draws = random.Random(self._random.getrandbits(64))  # noqa: S311 - as above
+        draws = random.Random(self._random.getrandbits(64))  # noqa: S311 - not for secrets
         self._rules.append(_parse(rule, draws))
 
     def clear(self) -> int:
-        """Drop all rules, and return how many there were."""
+        """Remove all rules, and return their number."""
         count = len(self._rules)
         self._rules.clear()
         return count
 
     def take(self, method: str, path: str) -> dict[str, Any] | None:
-        """Use up one count of the rule that applies to a request, and return its action."""
+        """Return the action of the rule that applies to a request, and count it."""
         for rule in self._rules:
             if rule.method not in (None, method) or not rule.path.search(path):
                 continue
@@ -165,79 +249,21 @@ class Faults:
         return None
 
 
-def _parse(rule: Any, draws: random.Random) -> Fault:
-    if not isinstance(rule, dict):
-        raise FaultError("A fault is a JSON object.")
-    for key in rule:
-        if key not in _KEYS:
-            raise FaultError(f"'{key}' is not a key of a fault; these are: {', '.join(_KEYS)}.")
-    main = [key for key in _MAIN_KEYS if key in rule]
-    if len(main) > 1 or not (main or set(_SIDE_KEYS) & set(rule)):
-        raise FaultError(
-            f"A fault has some of {', '.join(_SIDE_KEYS)}, alone or with one of {', '.join(_MAIN_KEYS)}."
-        )
-    if "status" not in rule and ("headers" in rule or "body" in rule):
-        raise FaultError("'headers' and 'body' belong to 'status', or into 'replace'.")
-    _check_numbers(rule)
-    if rule.get("close", "before") not in ("before", "after"):
-        raise FaultError("'close' must be 'before' or 'after'.")
-    _check_answer(rule)
-    _check_replace(rule.get("replace", {}))
+def _parse(document: Any, draws: random.Random) -> Fault:
     try:
-        path = re.compile(rule.get("path", ""))
-    except (re.error, TypeError) as error:
-        raise FaultError(f"'path' must be a regular expression: {error}.") from None
+        rule = Rule.model_validate(document)
+    except ValidationError as error:
+        raise FaultError(describe(error, Rule)) from None
+    given = rule.model_fields_set
+    action = {key: value for key, value in document.items() if key not in ("count", "skip")}
+    if "json_body" in given:
+        action["body"] = json.dumps(action.pop("json"))
     return Fault(
-        _method(rule),
-        path,
-        rule.get("skip", 0),
-        rule.get("probability", 1),
-        rule.get("count", None if "probability" in rule else 1),
-        {key: value for key, value in rule.items() if key not in ("count", "skip")},
+        "GET" if "lag" in given else rule.method,
+        re.compile(rule.path),
+        rule.skip,
+        rule.probability,
+        rule.count if "count" in given or "probability" not in given else None,
+        action,
         draws,
     )
-
-
-def _method(rule: dict[str, Any]) -> str | None:
-    method = rule.get("method")
-    if not isinstance(method, str | None):
-        raise FaultError("'method' must be a string.")
-    if "lag" not in rule:
-        return method
-    if method not in (None, "GET") or "status" in rule or rule.get("close") == "before":
-        raise FaultError("'lag' is for a GET that is handled.")
-    return "GET"
-
-
-def _check_numbers(rule: dict[str, Any]) -> None:
-    for key, (kind, least, most) in _NUMBERS.items():
-        value = rule.get(key, least)
-        if key == "count" and value is None:
-            continue
-        if isinstance(value, bool) or not isinstance(value, kind) or not least <= value <= most:
-            limits = f"{least} or more" if most == _MOST else f"from {least} to {most}"
-            raise FaultError(f"'{key}' must be a number, {limits}.")
-
-
-def _check_replace(parts: Any) -> None:
-    if not isinstance(parts, dict) or not set(parts) <= {"status", "headers", "body", "json"}:
-        raise FaultError("'replace' is an object with 'status', 'headers', and 'body' or 'json'.")
-    if not isinstance(parts.get("json", {}), dict) or {"body", "json"} <= set(parts):
-        raise FaultError("'json' must be an object, and is there instead of 'body'.")
-    _check_answer(parts)
-
-
-def _check_answer(parts: dict[str, Any]) -> None:
-    status = parts.get("status", 200)
-    if isinstance(status, bool) or not isinstance(status, int) or not 200 <= status <= 599:
-        raise FaultError("'status' must be an HTTP status from 200 to 599.")
-    headers = parts.get("headers", {})
-    if not isinstance(headers, dict) or not all(isinstance(value, str | None) for value in headers.values()):
-        raise FaultError("'headers' must be an object of strings, or null.")
-    for name, value in headers.items():
-        if not _HEADER_NAME.fullmatch(name) or not _HEADER_VALUE.fullmatch(value or ""):
-            raise FaultError(f"'{name}' can't be a header with that name and value.")
-        if name.lower() in ("content-length", "transfer-encoding"):
-            raise FaultError(f"'{name}' follows from the body; 'truncate' breaks it off.")
-    if not isinstance(parts.get("body", ""), str):
-        raise FaultError("'body' must be a string.")

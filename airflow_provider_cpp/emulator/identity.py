@@ -1,6 +1,6 @@
-"""Tokens: the endpoints of Microsoft Entra and of App Service's managed identity that credentials ask.
+"""Tokens: the token endpoints of Microsoft Entra and of App Service's managed identity.
 
-Answers and errors are those that azure-identity and MSAL know how to read. Tokens are opaque random strings.
+Responses and errors have the form that azure-identity and MSAL expect. Tokens are opaque random strings.
 Section "Authentication" of the API reference.
 """
 
@@ -12,17 +12,17 @@ import uuid
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, urlsplit
 
 import jwt
 from cryptography import x509
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
-from airflow_provider_cpp.emulator.journal import note
+from airflow_provider_cpp.emulator.journal import annotate
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from starlette.requests import Request
 
@@ -43,8 +43,8 @@ class _Issued:
 class Tokens:
     """The access tokens issued since the start.
 
-    :param lifetime: of each, in seconds, as it is announced.
-    :param valid: for how many seconds they are accepted, if for less.
+    :param lifetime: seconds until a token expires, as its response says
+    :param valid: seconds for which the API accepts a token, if shorter
     """
 
     def __init__(self, lifetime: int, valid: float | None = None) -> None:
@@ -61,17 +61,17 @@ class Tokens:
         return token
 
     def principal(self, token: str) -> Principal | None:
-        """Return whose token it is; None when it is unknown, expired or revoked."""
+        """Return the principal of a token; None if the token is unknown, expired or revoked."""
         issued = self._issued.get(token)
         return issued.principal if issued is not None and issued.accepted_until > time.time() else None
 
-    def cut_short(self, token: str) -> bool:
-        """Return whether a token is refused although it was announced to live longer."""
+    def is_invalid_early(self, token: str) -> bool:
+        """Return whether a token is refused although it has not expired."""
         issued = self._issued.get(token)
         return issued is not None and issued.accepted_until <= time.time() < issued.expires
 
     def revoke_all(self) -> int:
-        """Refuse from now on every token issued so far; return how many those are."""
+        """Revoke all tokens issued so far, and return their number."""
         now = time.time()
         count = sum(issued.accepted_until > now for issued in self._issued.values())
         self._issued = {token: replace(issued, accepted_until=0) for token, issued in self._issued.items()}
@@ -79,7 +79,7 @@ class Tokens:
 
 
 class TokenError(Exception):
-    """A refusal of Entra: HTTP status, OAuth error, AADSTS number and message."""
+    """An error response of Entra: HTTP status, OAuth error, AADSTS number and message."""
 
     def __init__(self, status: int, error: str, number: int, message: str) -> None:
         super().__init__(message)
@@ -92,19 +92,20 @@ class TokenError(Exception):
 class Identity:
     """The identity service of the seed's principals.
 
-    :param clock_offset: seconds by which the times that clients are told are off.
+    :param clock_offset: seconds by which times in responses differ from the clock
     """
 
-    def __init__(self, principals: tuple[Principal, ...], tokens: Tokens, clock_offset: float = 0) -> None:
+    def __init__(self, principals: Sequence[Principal], tokens: Tokens, clock_offset: float = 0) -> None:
         self.principals = principals
         self._tokens = tokens
         self._clock_offset = clock_offset
 
     @property
     def routes(self) -> list[Route]:
-        """The routes of both token endpoints, of discovery and of managed identity."""
+        """The routes of the token endpoints, of discovery and of managed identity."""
         return [
             Route("/msi/token", self._managed_identity),
+            Route("/common/discovery/instance", self._discover_instance),
             Route("/{tenant}/.well-known/openid-configuration", self._discovery),
             Route("/{tenant}/v2.0/.well-known/openid-configuration", self._discovery_v2),
             Route("/{tenant}/oauth2/token", self._token, methods=["POST"]),
@@ -113,12 +114,12 @@ class Identity:
 
     @property
     def _now(self) -> float:
-        """The time that clients are told."""
+        """The current time as responses show it."""
         return time.time() + self._clock_offset
 
     async def error(self, _: Request, error: Exception) -> JSONResponse:
-        """Answer a `TokenError` as Entra does."""
-        assert isinstance(error, TokenError)  # noqa: S101 - Starlette's signature is wider than its behaviour
+        """Return the response for a `TokenError`, as Entra does."""
+        assert isinstance(error, TokenError)  # noqa: S101 - Starlette declares a wider type than it passes
         trace, correlation = str(uuid.uuid4()), str(uuid.uuid4())
         at = f"{datetime.fromtimestamp(self._now, UTC):%Y-%m-%d %H:%M:%SZ}"
         return JSONResponse(
@@ -132,6 +133,22 @@ class Identity:
                 "correlation_id": correlation,
             },
             status_code=error.status,
+        )
+
+    async def _discover_instance(self, request: Request) -> JSONResponse:
+        """Return the hosts of the authority; MSAL requests them after a refused token of the public host."""
+        endpoint = urlsplit(request.query_params.get("authorization_endpoint", ""))
+        tenant = endpoint.path.strip("/").partition("/")[0]
+        if request.query_params.get("api-version") != "1.1" or not endpoint.netloc or not tenant:
+            message = "The request needs 'api-version=1.1' and an 'authorization_endpoint'."
+            raise TokenError(400, "invalid_request", 900144, message)
+        host = endpoint.netloc
+        return JSONResponse(
+            {
+                "tenant_discovery_endpoint": f"https://{host}/{tenant}/v2.0/.well-known/openid-configuration",
+                "api-version": "1.1",
+                "metadata": [{"preferred_network": host, "preferred_cache": host, "aliases": [host]}],
+            }
         )
 
     async def _discovery(self, request: Request) -> JSONResponse:
@@ -192,7 +209,7 @@ class Identity:
         )
 
     async def _managed_identity(self, request: Request) -> JSONResponse:
-        """Answer as App Service does, API version 2019-08-01."""
+        """Respond as App Service does, API version 2019-08-01."""
         query = request.query_params
         header = request.headers.get("x-identity-header")
         if query.get("api-version") != "2019-08-01":
@@ -209,7 +226,7 @@ class Identity:
         if query.get("resource") != RESOURCE:
             return _managed_identity_refusal(500, "The resource is not known in this tenant.")
         principal = found[0]
-        note(request, client_id=principal.client_id)
+        annotate(request, client_id=principal.client_id)
         return JSONResponse(
             {
                 "access_token": self._tokens.issue(principal),
@@ -231,7 +248,7 @@ class Identity:
             )
 
     def _authenticated(self, request: Request, form: Mapping[str, str]) -> Principal:
-        """Return the principal that proved who it is by a client secret or a client assertion."""
+        """Return the principal that a client secret or a client assertion belongs to."""
         tenant = request.path_params["tenant"]
         self._check_tenant(tenant)
         _required(form, "grant_type")
@@ -274,7 +291,7 @@ class Identity:
 
 
 def _check_assertion(principal: Principal, assertion: str, tenant_url: str) -> None:
-    """Verify a JWT that a certificate's owner signed itself, or that a federated issuer gave out."""
+    """Verify a JWT that was signed with a certificate's key, or issued by a federated issuer."""
     federation = principal.federation
     try:
         issuer = jwt.decode(assertion, options={"verify_signature": False}).get("iss")
@@ -331,9 +348,9 @@ def _unknown_resource(resource: str) -> TokenError:
 
 
 async def _form(request: Request) -> dict[str, str]:
-    # Starlette's own parser of forms needs one more package.
+    # Starlette's form parser needs one more package.
     form = dict(parse_qsl((await request.body()).decode("utf-8", "replace")))
-    note(request, client_id=form.get("client_id"))
+    annotate(request, client_id=form.get("client_id"))
     return form
 
 
@@ -344,7 +361,7 @@ def _required(form: Mapping[str, str], name: str) -> None:
 
 
 def _tenant_url(request: Request) -> str:
-    """Return the tenant's base address by the name under which the client knows the emulator."""
+    """Return the tenant's base URL, with the host that the client used."""
     return f"{request.url.scheme}://{request.url.netloc}/{request.path_params['tenant']}"
 
 

@@ -1,4 +1,4 @@
-"""The journal: what was asked and how it was answered, never with a token, secret or assertion."""
+"""The journal: all requests and their responses, without tokens, secrets and assertions."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from starlette.requests import Request
 
-# Days of polling by dozens of clients; what is older is forgotten.
+# Enough for days of polling by dozens of clients; older entries are dropped.
 _CAPACITY = 100_000
 
 
@@ -24,12 +24,12 @@ _CAPACITY = 100_000
 class Entry:
     """One request of the API or of a token endpoint.
 
-    :param path: as it was sent, percent-encoding included.
-    :param client_id: of the principal that asked, None while it is not known.
-    :param status: that was answered, None when the connection was closed without an answer.
-    :param effect: whether the service's data changed.
-    :param fault: the rule that was applied, without its counts; with ``"token": "refused"``, or just that,
-        when the token was refused before its announced end.
+    :param path: as the client sent it, with its percent-encoding
+    :param client_id: client id of the principal; None if it is not known
+    :param status: HTTP status of the response; None if the connection was closed without a response
+    :param effect: whether the service's data changed
+    :param fault: the rule that was applied, without its counts; it has ``"token": "refused"`` if the token
+        became invalid before it expired
     """
 
     sequence: int
@@ -50,16 +50,16 @@ class Entry:
         return document
 
 
-def note(request: Request, **what: Any) -> None:
+def annotate(request: Request, **fields: Any) -> None:
     """Set fields of the request's journal entry."""
-    for name, value in what.items():
+    for name, value in fields.items():
         setattr(request.state.entry, name, value)
 
 
 class Journal:
-    """The entries so far, the oldest first.
+    """The entries, the oldest first.
 
-    :param file: where they are kept as lines of JSON, one appended per request; None: in memory only.
+    :param file: a file with one line of JSON per entry; None to keep the entries in memory only
     """
 
     def __init__(self, file: Path | None) -> None:
@@ -67,17 +67,17 @@ class Journal:
         self._entries: deque[dict[str, Any]] = deque(_stored(file), maxlen=_CAPACITY)
         self._sequence = self._entries[-1]["sequence"] if self._entries else 0
         self._reset_at = 0
-        # Without what a kill cut off, and what is forgotten.
+        # Without an incomplete last line, and without dropped entries.
         self._rewrite()
 
     def next_sequence(self) -> int:
-        """Return the number of the next entry; they only grow."""
+        """Return the number of the next entry; the numbers only increase."""
         self._sequence += 1
         return self._sequence
 
     def add(self, entry: Entry) -> None:
-        """Append an entry that isn't over; one that had an effect is on the disk when this returns."""
-        if self.is_over(entry):
+        """Append an entry, unless it is obsolete. One with an effect is on the disk when this returns."""
+        if self.is_obsolete(entry):
             return
         document = entry.document
         self._entries.append(document)
@@ -90,9 +90,9 @@ class Journal:
                 os.fsync(lines.fileno())
 
     def find(self, method: str | None, path: str | None) -> list[dict[str, Any]]:
-        """Return the entries of a method, with a regular expression found in the path; None: any.
+        """Return the entries with a method and a path that matches a regular expression; None means any.
 
-        :raises re.error: if it isn't one.
+        :raises re.error: the path is no regular expression
         """
         pattern = re.compile(path or "")
         return [
@@ -102,19 +102,19 @@ class Journal:
         ]
 
     def clear(self) -> int:
-        """Forget all entries, and return how many there were."""
+        """Remove all entries, and return their number."""
         count = len(self._entries)
         self._entries.clear()
         self._rewrite()
         return count
 
     def reset(self) -> None:
-        """Forget all entries, those to come of requests that are under way too."""
+        """Remove all entries, and add no entry for requests in progress."""
         self.clear()
         self._reset_at = self._sequence
 
-    def is_over(self, entry: Entry) -> bool:
-        """Return whether the request began before the last reset."""
+    def is_obsolete(self, entry: Entry) -> bool:
+        """Return whether the request arrived before the last reset."""
         return entry.sequence <= self._reset_at
 
     def _rewrite(self) -> None:
@@ -126,5 +126,5 @@ def _stored(file: Path | None) -> list[dict[str, Any]]:
     if file is None or not file.exists():
         return []
     lines = file.read_text(encoding="utf-8").splitlines(keepends=True)
-    # A line that a kill cut off has no end.
+    # The last line is incomplete if the process was killed while it wrote.
     return [json.loads(line) for line in lines if line.endswith("\n")]

@@ -1,9 +1,9 @@
-"""What the emulator starts with: publishers, their offers, and the service principals that may call.
+"""The seed: publishers, their offers, and the service principals with which the emulator starts.
 
-A seed is a JSON file; times are seconds of the real service, which ``--time-scale`` divides::
+A seed is a JSON file. Times are seconds of the real service; ``--time-scale`` divides them::
 
     {
-      "publishers": [                     at least one; the connection that is printed names the first
+      "publishers": [                     at least one; the printed connection names the first
         {
           "id": "contoso",
           "displayText": "Contoso",       optional
@@ -11,23 +11,23 @@ A seed is a JSON file; times are seconds of the real service, which ``--time-sca
             {
               "id": "contoso-offer",
               "offerTypeId": "microsoft-azure-virtualmachines",   optional, this is the default
-              "migrated": true,           optional; false: operations have the older form of Location
+              "migrated": true,           optional; false: an offer that was not migrated to Partner Center
               "state": "preview",         optional; see below
-              "version": 2,               optional: the one that the state is about
-              "liveVersion": 1,           optional: an older version that is in production meanwhile
-              "definition": {...},        optional; by default one that passes validation
+              "version": 2,               optional: the version that the state describes
+              "liveVersion": 1,           optional: an older version that is in production
+              "definition": {...},        optional; the default passes validation
               "stepSeconds": {"displaycertify": 60, "live": 120},   optional, per step
-              "fail": {                   optional: a step that ends with a failure
+              "fail": {                   optional: a step that fails
                 "step": "displaycertify",
                 "messages": ["<p>No SSH key.</p>"],
-                "times": 1                optional: only the first times, else always
+                "times": 1                optional: only the first times; without it always
               },
-              "invalid": "No logo."       optional: publishing is refused with 422 and this message
+              "invalid": "No logo."       optional: publish is refused with 422 and this message
             }
           ]
         }
       ],
-      "principals": [
+      "principals": [                     optional; by default the built-in ones, see below
         {
           "tenantId": "...", "clientId": "...",
           "secret": "...",                optional
@@ -36,29 +36,32 @@ A seed is a JSON file; times are seconds of the real service, which ``--time-sca
             "issuer": "...", "subject": "...", "publicKey": "-----BEGIN PUBLIC KEY-----..."
           },
           "identityHeader": "...",        optional: makes it a managed identity, at /msi/token
-          "publishers": ["contoso"]       whose users it is one of; an empty list gets 403 everywhere
+          "publishers": ["contoso"]       the publishers that it is a user of; others answer with 403
         }
       ]
     }
 
-States: ``never-published``; ``publishing`` (a publish begins at the start of the emulator); ``preview`` (the
-publisher's signoff is awaited); ``going-live`` (a go-live begins at the start of the emulator); ``live``.
+States: ``never-published``; ``publishing`` (a publish starts with the emulator); ``preview`` (the preview
+awaits the publisher's signoff); ``going-live`` (a go-live starts with the emulator); ``live``.
+
+Steps: ``displaydummycertify``, ``displaycertify``, ``displayprovision``, ``displaypackage``, ``live``.
+
+A seed without ``principals`` has the built-in ones: the first is a user of all publishers, the second of no
+publisher.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Annotated, Any, Literal
 
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
+from pydantic import AfterValidator, Field, ValidationError, ValidationInfo, field_validator
 
 from airflow_provider_cpp.emulator.operations import STEPS, VIRTUAL_MACHINE
+from airflow_provider_cpp.emulator.validation import Document, describe
 
-STATES = ("never-published", "publishing", "preview", "going-live", "live")
-
-_T = TypeVar("_T")
-_REQUIRED: Any = object()
+State = Literal["never-published", "publishing", "preview", "going-live", "live"]
 
 _TENANT = "5c2fa1e6-3b0d-4c52-9f6e-0d7a4b1c8e21"
 BUILT_IN: dict[str, Any] = {
@@ -97,88 +100,7 @@ BUILT_IN: dict[str, Any] = {
 
 
 class SeedError(ValueError):
-    """A seed that can't be used; the message is one line that names the key."""
-
-
-@dataclass
-class Failure:
-    """A step that fails with error messages (HTML); ``times`` counts down, None means always."""
-
-    step: str
-    messages: list[str]
-    times: int | None
-
-
-@dataclass(frozen=True)
-class OfferSeed:
-    """One offer of the seed, checked; see the module for the meaning."""
-
-    id: str
-    offer_type_id: str
-    migrated: bool
-    state: str
-    version: int
-    live_version: int | None
-    definition: dict[str, Any]
-    step_seconds: dict[str, float]
-    failure: Failure | None
-    invalid: str | None
-
-
-@dataclass(frozen=True)
-class PublisherSeed:
-    """One publisher of the seed, checked."""
-
-    id: str
-    display_text: str
-    offers: tuple[OfferSeed, ...]
-
-
-@dataclass(frozen=True)
-class Federation:
-    """Whose tokens are accepted in place of a secret (workload identity)."""
-
-    issuer: str
-    subject: str
-    public_key: str
-
-
-@dataclass(frozen=True)
-class Principal:
-    """A service principal and all its ways to prove who it is."""
-
-    tenant_id: str
-    client_id: str
-    secret: str | None
-    certificate: str | None
-    federation: Federation | None
-    identity_header: str | None
-    publishers: frozenset[str]
-
-
-@dataclass(frozen=True)
-class Seed:
-    """A checked seed."""
-
-    publishers: tuple[PublisherSeed, ...]
-    principals: tuple[Principal, ...]
-
-
-def parse(document: Any) -> Seed:
-    """Check a seed's JSON and return it typed.
-
-    :raises SeedError: naming the offending key.
-    """
-    root = _Object(document, "")
-    publishers = tuple(_publisher(item) for item in root.objects("publishers"))
-    if not publishers:
-        raise SeedError("seed: publishers: at least one is needed")
-    _unique("publishers", [publisher.id for publisher in publishers])
-    known = {publisher.id for publisher in publishers}
-    principals = tuple(_principal(item, known) for item in root.objects("principals"))
-    _unique("principals", [principal.client_id for principal in principals])
-    root.finish()
-    return Seed(publishers, principals)
+    """An invalid seed; the message is one line that names the key."""
 
 
 def default_definition(offer_id: str) -> dict[str, Any]:
@@ -191,151 +113,151 @@ def default_definition(offer_id: str) -> dict[str, Any]:
     }
 
 
-class _Object:
-    """A JSON object being read: every key is taken once, then `finish` refuses what is left."""
-
-    def __init__(self, value: Any, where: str) -> None:
-        self.where = where
-        if not isinstance(value, dict):
-            raise SeedError(f"seed: {where or 'the document'}: must be an object")
-        self._rest = dict(value)
-
-    def error(self, key: str, problem: str) -> SeedError:
-        return SeedError(f"seed: {self.where}{'.' if self.where else ''}{key}: {problem}")
-
-    def take(self, key: str, kind: type[_T], default: Any = _REQUIRED) -> _T:
-        value = self._rest.pop(key, default)
-        if value is _REQUIRED:
-            raise self.error(key, "is missing")
-        # bool is an int for Python, but not for JSON.
-        if value is not default and (
-            not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool)
-        ):
-            raise self.error(key, f"must be of type {kind.__name__}, not {type(value).__name__}")
-        return value  # type: ignore[no-any-return]
-
-    def text(self, key: str, default: Any = _REQUIRED) -> Any:
-        value = self.take(key, str, default)
-        if value == "":
-            raise self.error(key, "must not be empty")
-        return value
-
-    def strings(self, key: str) -> list[str]:
-        values = self.take(key, list)
-        if not all(isinstance(value, str) for value in values):
-            raise self.error(key, "must be a list of strings")
-        return values
-
-    def objects(self, key: str) -> list[_Object]:
-        prefix = f"{self.where}." if self.where else ""
-        return [_Object(item, f"{prefix}{key}[{n}]") for n, item in enumerate(self.take(key, list))]
-
-    def child(self, key: str) -> _Object | None:
-        value = self.take(key, dict, None)
-        return None if value is None else _Object(value, f"{self.where}.{key}")
-
-    def finish(self) -> None:
-        for key in self._rest:
-            raise self.error(key, "is not a key known here")
-
-
-def _publisher(item: _Object) -> PublisherSeed:
-    publisher_id = item.text("id")
-    publisher = PublisherSeed(
-        id=publisher_id,
-        display_text=item.text("displayText", publisher_id),
-        offers=tuple(_offer(offer) for offer in item.objects("offers")),
-    )
-    _unique(f"{item.where}.offers", [offer.id for offer in publisher.offers])
-    item.finish()
-    return publisher
-
-
-def _offer(item: _Object) -> OfferSeed:
-    offer_id = item.text("id")
-    state = item.text("state", "never-published")
-    if state not in STATES:
-        raise item.error("state", f"must be one of {', '.join(STATES)}")
-    version = item.take("version", int, 1 if state == "never-published" else 2)
-    if version < 1:
-        raise item.error("version", "must be 1 or more")
-    live_version = item.take("liveVersion", int, None)
-    if live_version is not None and (state in ("never-published", "live") or not 1 <= live_version < version):
-        raise item.error("liveVersion", "needs an offer that is on its way, with a greater version")
-    offer = OfferSeed(
-        id=offer_id,
-        offer_type_id=item.text("offerTypeId", VIRTUAL_MACHINE),
-        migrated=item.take("migrated", bool, True),
-        state=state,
-        version=version,
-        live_version=live_version,
-        definition=item.take("definition", dict, None) or default_definition(offer_id),
-        step_seconds=_step_seconds(item),
-        failure=_failure(item.child("fail")),
-        invalid=item.text("invalid", None),
-    )
-    item.finish()
-    return offer
-
-
-def _step_seconds(item: _Object) -> dict[str, float]:
-    seconds = item.take("stepSeconds", dict, {})
-    for step, value in seconds.items():
-        if step not in STEPS:
-            raise item.error(f"stepSeconds.{step}", f"must be one of {', '.join(STEPS)}")
-        if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
-            raise item.error(f"stepSeconds.{step}", "must be a number of seconds")
-    return seconds
-
-
-def _failure(item: _Object | None) -> Failure | None:
-    if item is None:
-        return None
-    step = item.text("step")
+def _check_step(step: str) -> str:
     if step not in STEPS:
-        raise item.error("step", f"must be one of {', '.join(STEPS)}")
-    failure = Failure(step, item.strings("messages"), item.take("times", int, None))
-    item.finish()
-    return failure
+        raise ValueError(f"is an unknown step; the steps are {', '.join(STEPS)}")
+    return step
 
 
-def _principal(item: _Object, known_publishers: set[str]) -> Principal:
-    publishers = item.strings("publishers")
-    for publisher in publishers:
-        if publisher not in known_publishers:
-            raise item.error("publishers", f"{publisher!r} is not a publisher of this seed")
-    certificate = item.text("certificate", None)
-    if certificate is not None:
-        try:
-            x509.load_pem_x509_certificate(certificate.encode())
-        except ValueError:
-            raise item.error("certificate", "must be a certificate as PEM") from None
-    principal = Principal(
-        tenant_id=item.text("tenantId"),
-        client_id=item.text("clientId"),
-        secret=item.text("secret", None),
-        certificate=certificate,
-        federation=_federation(item.child("federation")),
-        identity_header=item.text("identityHeader", None),
-        publishers=frozenset(publishers),
-    )
-    item.finish()
-    return principal
-
-
-def _federation(item: _Object | None) -> Federation | None:
-    if item is None:
-        return None
-    federation = Federation(item.text("issuer"), item.text("subject"), item.text("publicKey"))
+def _check_certificate(pem: str) -> str:
     try:
-        serialization.load_pem_public_key(federation.public_key.encode())
+        x509.load_pem_x509_certificate(pem.encode())
     except ValueError:
-        raise item.error("publicKey", "must be a public key as PEM") from None
-    item.finish()
-    return federation
+        raise ValueError("must be a certificate in PEM format") from None
+    return pem
 
 
-def _unique(where: str, ids: list[str]) -> None:
+def _check_public_key(pem: str) -> str:
+    try:
+        serialization.load_pem_public_key(pem.encode())
+    except ValueError:
+        raise ValueError("must be a public key in PEM format") from None
+    return pem
+
+
+Text = Annotated[str, Field(min_length=1)]
+StepId = Annotated[str, AfterValidator(_check_step)]
+
+
+class FailureSeed(Document):
+    """A step that fails with error messages (HTML); `times` limits how often."""
+
+    step: StepId
+    messages: list[str]
+    times: int | None = None
+
+
+class OfferSeed(Document):
+    """One offer of the seed."""
+
+    id: Text
+    offer_type_id: Text = VIRTUAL_MACHINE
+    migrated: bool = True
+    state: State = "never-published"
+    version: int = Field(
+        ge=1, default_factory=lambda seed: 1 if seed.get("state") == "never-published" else 2
+    )
+    live_version: int | None = Field(None, ge=1)
+    definition: dict[str, Any] = Field(default_factory=lambda seed: default_definition(seed.get("id", "")))
+    step_seconds: dict[StepId, Annotated[float, Field(ge=0)]] = Field(default_factory=dict)
+    fail: FailureSeed | None = None
+    invalid: Text | None = None
+
+    @field_validator("live_version")
+    @classmethod
+    def _check_live_version(cls, live: int | None, info: ValidationInfo) -> int | None:
+        seed = info.data
+        if live is None or "state" not in seed or "version" not in seed:
+            return live
+        if seed["state"] in ("never-published", "live") or live >= seed["version"]:
+            raise ValueError("needs an offer in publishing, preview or going-live, with a greater version")
+        return live
+
+
+class PublisherSeed(Document):
+    """One publisher of the seed."""
+
+    id: Text
+    display_text: Text | None = None
+    offers: list[OfferSeed]
+
+    @property
+    def name(self) -> str:
+        """The publisher's name."""
+        return self.display_text or self.id
+
+    @field_validator("offers")
+    @classmethod
+    def _check_ids(cls, offers: list[OfferSeed]) -> list[OfferSeed]:
+        _check_unique([offer.id for offer in offers])
+        return offers
+
+
+class Federation(Document):
+    """The issuer whose tokens are accepted instead of a secret (workload identity)."""
+
+    issuer: Text
+    subject: Text
+    public_key: Annotated[Text, AfterValidator(_check_public_key)]
+
+
+class Principal(Document):
+    """A service principal and its credentials."""
+
+    tenant_id: Text
+    client_id: Text
+    secret: Text | None = None
+    certificate: Annotated[Text, AfterValidator(_check_certificate)] | None = None
+    federation: Federation | None = None
+    identity_header: Text | None = None
+    publishers: list[str]
+
+
+def _built_in_principals(seed: dict[str, Any]) -> list[Principal]:
+    user, stranger = BUILT_IN["principals"]
+    publishers = [publisher.id for publisher in seed.get("publishers", [])]
+    return [Principal.model_validate(one) for one in ({**user, "publishers": publishers}, stranger)]
+
+
+class Seed(Document):
+    """A valid seed."""
+
+    publishers: list[PublisherSeed] = Field(min_length=1)
+    principals: list[Principal] = Field(default_factory=_built_in_principals)
+
+    @field_validator("publishers")
+    @classmethod
+    def _check_publisher_ids(cls, publishers: list[PublisherSeed]) -> list[PublisherSeed]:
+        _check_unique([publisher.id for publisher in publishers])
+        return publishers
+
+    @field_validator("principals")
+    @classmethod
+    def _check_client_ids(cls, principals: list[Principal]) -> list[Principal]:
+        _check_unique([principal.client_id for principal in principals])
+        return principals
+
+
+def parse(document: Any) -> Seed:
+    """Return a seed from its JSON.
+
+    :raises SeedError: names the wrong key
+    """
+    try:
+        seed = Seed.model_validate(document)
+    except ValidationError as error:
+        raise SeedError(f"seed: {describe(error, Seed)}") from None
+    known = {publisher.id for publisher in seed.publishers}
+    for number, principal in enumerate(seed.principals):
+        for publisher in principal.publishers:
+            if publisher not in known:
+                raise SeedError(
+                    f"seed: principals[{number}].publishers: the seed has no publisher {publisher!r}"
+                )
+    return seed
+
+
+def _check_unique(ids: list[str]) -> None:
     for one in ids:
         if ids.count(one) > 1:
-            raise SeedError(f"seed: {where}: {one!r} is there twice")
+            raise ValueError(f"{one!r} occurs twice")

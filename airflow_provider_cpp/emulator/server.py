@@ -1,4 +1,4 @@
-"""The running emulator: a server with TLS that can drop a connection without a byte of an answer."""
+"""The emulator's server: HTTPS, and connections that can be closed without a response."""
 
 from __future__ import annotations
 
@@ -29,22 +29,27 @@ if TYPE_CHECKING:
 
     from airflow_provider_cpp.emulator.seed import Seed
 
-# Addresses at which the name localhost finds the emulator.
+# Addresses that the name localhost reaches.
 _LOCALHOST = ("localhost", "127.0.0.1", "::1", "0.0.0.0", "::")  # noqa: S104
 
 
 def run(options: Namespace) -> None:
     """Run the emulator until SIGTERM or SIGINT.
 
-    :param options: of the command line.
-    :raises SeedError: for a seed that can't be used.
-    :raises FaultError: for a file of faults that can't.
-    :raises StoreError: for a state file that can't.
-    :raises OSError: for an address or a file that can't.
+    :param options: of the command line
+    :raises SeedError: the seed is invalid
+    :raises FaultError: the file of faults is invalid
+    :raises StoreError: the state file is invalid
+    :raises OSError: an address or a file cannot be used
     """
-    stored = store.read(options.state) if options.state else None
-    document = stored["seed"] if stored else _seed_document(options.seed)
+    document = _seed_document(options.seed)
     seed = seeds.parse(document)
+    stored = store.read(options.state) if options.state else None
+    if stored:
+        document = stored["seed"]
+        seed = seeds.parse(document)
+        if options.seed:
+            _warn(f"--seed {options.seed} is ignored: the state file {options.state} has its own seed.")
     faults = _faults(options.faults, options.random_seed)
     service = Service(time.time, options.time_scale, options.clock_offset)
 
@@ -53,7 +58,7 @@ def run(options: Namespace) -> None:
             store.write(options.state, {"seed": document, "service": service.dump()})
 
     def reset() -> None:
-        service.plant(seed)
+        service.load_seed(seed)
         save()
 
     if stored:
@@ -95,9 +100,9 @@ def run(options: Namespace) -> None:
             log_config=None,
             access_log=False,
             server_header=False,
-            # The gate adds it.
+            # The middleware adds it.
             date_header=False,
-            # Longer than clients keep a connection between two polls, for none to meet its end by chance.
+            # Longer than the time between two polls, so that clients rarely meet a connection that closes.
             timeout_keep_alive=120,
             timeout_graceful_shutdown=1,
             ssl_certfile=files.certificate,
@@ -107,14 +112,14 @@ def run(options: Namespace) -> None:
 
 
 class _Protocol(H11Protocol):
-    """HTTP on a connection that the application can abort: it finds the transport in the scope's state."""
+    """HTTP on a connection that the application can abort: the scope's state has the transport."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self.app_state = {**self.app_state, "transport": transport}
 
     def shutdown(self) -> None:
-        """Drop an idle connection at once: TLS would wait for the client to say goodbye, too."""
+        """Abort an idle connection: TLS would wait for the client to close it."""
         idle = self.cycle is None or self.cycle.response_complete
         super().shutdown()
         if idle:
@@ -122,7 +127,7 @@ class _Protocol(H11Protocol):
 
 
 class _Server(uvicorn.Server):
-    """A server that says when it accepts connections."""
+    """A server that announces when it accepts connections."""
 
     def __init__(self, config: uvicorn.Config, announce: Callable[[], None]) -> None:
         super().__init__(config)
@@ -131,6 +136,11 @@ class _Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         self._announce()
+
+
+def _warn(message: str) -> None:
+    sys.stderr.write(f"WARNING: {message}\n")
+    sys.stderr.flush()
 
 
 def _seed_document(file: Path | None) -> Any:
@@ -150,7 +160,7 @@ def _faults(file: Path | None, random_seed: int) -> Faults:
     except ValueError as error:
         raise FaultError(f"faults: {file} is not JSON: {error}") from None
     if not isinstance(rules, list):
-        raise FaultError(f"faults: {file} is not an array.")
+        raise FaultError(f"faults: {file} is not a JSON array")
     try:
         return Faults(rules, random_seed)
     except FaultError as error:
@@ -167,7 +177,7 @@ def _tls_directory(options: Namespace, cleanup: ExitStack) -> Path:
 
 def _listener(host: str, port: int) -> socket.socket:
     family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-    # The protocol is named for asyncio to see that it is TCP and to send small answers without delay.
+    # asyncio sends small responses without delay only if the socket names its protocol.
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -179,7 +189,7 @@ def _listener(host: str, port: int) -> socket.socket:
 
 
 def _connection(url: str, ca: Path, seed: Seed) -> dict[str, Any]:
-    """Return the Airflow connection of a principal of the first publisher."""
+    """Return the Airflow connection: the first publisher, and its first principal."""
     publisher = seed.publishers[0].id
     extra = {"publisherId": publisher, "authority": url, "verify": str(ca.resolve())}
     connection: dict[str, Any] = {"conn_type": "cloud_partner", "host": url}
@@ -197,14 +207,14 @@ def _introduction(url: str, ca: Path, service: Service, journal_file: Path | Non
     for publisher in service.publishers:
         offers = ", ".join(f"{offer.id} ({service.status(offer)})" for offer in service.offers(publisher))
         lines.append(f"Publisher {publisher}: {offers or 'no offers'}")
-    kept = f", kept in {journal_file}" if journal_file else ""
+    kept = f", stored in {journal_file}" if journal_file else ""
     lines.append(f"Requests: {url}/_emulator/requests{kept}; offers: {url}/_emulator/offers")
     lines.append("The line on standard output is the value of AIRFLOW_CONN_CLOUD_PARTNER_DEFAULT.")
     return lines
 
 
 def _print_entry(entry: Entry) -> None:
-    answer = "closed" if entry.status is None else entry.status
-    note = " (fault)" if entry.fault else ""
-    sys.stderr.write(f"{entry.time} {entry.method} {entry.path} {answer}{note}\n")
+    status = "closed" if entry.status is None else entry.status
+    fault = " (fault)" if entry.fault else ""
+    sys.stderr.write(f"{entry.time} {entry.method} {entry.path} {status}{fault}\n")
     sys.stderr.flush()

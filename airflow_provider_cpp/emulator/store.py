@@ -1,4 +1,4 @@
-"""The state file: the seed and the service's data, replaced as a whole at every change."""
+"""The state file: the seed and the service's data. Each change replaces the whole file."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ if TYPE_CHECKING:
 
 
 class StoreError(ValueError):
-    """A state file that can't be read; the message is one line."""
+    """An unreadable state file; the message is one line."""
 
 
 def read(file: Path) -> dict[str, Any] | None:
-    """Return what `write` wrote, None if there is no such file yet.
+    """Return the document that `write` stored; None if there is no file.
 
-    :raises StoreError: if it is something else.
+    :raises StoreError: the file is no state file
     """
     if not file.exists():
         return None
@@ -29,14 +29,14 @@ def read(file: Path) -> dict[str, Any] | None:
 
 
 def write(file: Path, document: dict[str, Any]) -> None:
-    """Keep a document."""
+    """Store a document."""
     replace(file, json.dumps(document))
 
 
 def replace(file: Path, text: str) -> None:
-    """Replace the file's content; whatever happens, the old or the new one is there as a whole.
+    """Replace the file's content atomically.
 
-    It is readable by its owner only, for the seed's secrets.
+    The file is readable by its owner only, because the seed has secrets.
     """
     temporary = file.with_name(f"{file.name}.tmp")
     temporary.unlink(missing_ok=True)
@@ -49,6 +49,6 @@ def replace(file: Path, text: str) -> None:
     temporary.replace(file)
     directory = os.open(file.parent, os.O_RDONLY)
     try:
-        os.fsync(directory)  # the renaming itself
+        os.fsync(directory)  # makes the renaming durable
     finally:
         os.close(directory)

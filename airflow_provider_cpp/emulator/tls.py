@@ -19,7 +19,7 @@ _ALWAYS = ("localhost", "127.0.0.1", "::1")
 
 @dataclass(frozen=True)
 class TlsFiles:
-    """PEM files: what clients trust, and what the server shows and signs with."""
+    """PEM files: the certificate authority, and the server's certificate and key."""
 
     ca: Path
     certificate: Path
@@ -27,10 +27,10 @@ class TlsFiles:
 
 
 def provide(directory: Path, names: Iterable[str]) -> TlsFiles:
-    """Return the files in a directory, made or completed if need be.
+    """Return the files in a directory; create the missing ones.
 
-    The authority is made once. The server's certificate is reused as long as it covers the loopback names
-    and ``names`` (host names and addresses), and else issued anew by the same authority. Keys are readable by
+    The authority is created once. The server's certificate is reused if it covers the loopback names and
+    ``names`` (host names and addresses); otherwise the same authority issues a new one. Keys are readable by
     their owner only.
     """
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)

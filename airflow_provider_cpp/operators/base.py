@@ -100,6 +100,8 @@ class OperationOperator(PollingMixin, OfferOperator):
         self.cancel_on_kill = check_literal("cancel_on_kill", cancel_on_kill)
         self._location: str | None = None
         self._task_instance: Any = None
+        # Whether the operation completed in `_begin`, so that it need not be polled.
+        self._is_complete = False
 
     def _is_permanent(self, error: Exception) -> bool:
         # A 404 of the operation, unlike one of the offer, may be cured by another try.
@@ -116,7 +118,7 @@ class OperationOperator(PollingMixin, OfferOperator):
         location = self._begin(hook, publisher_id, context)
         if location is not None:
             self._show(self._pages_begun, publisher_id, self.offer_id)
-        if location is None or not self.wait_for_completion:
+        if location is None or self._is_complete or not self.wait_for_completion:
             return location
         # Before the polling, so that the UI shows the location and a kill can cancel the operation.
         self._location = location

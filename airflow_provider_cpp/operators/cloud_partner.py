@@ -194,13 +194,17 @@ class GoLiveOperator(OperationOperator):
 
 
 class CancelOperator(OperationOperator):
-    """Cancel the running publish or go-live of an offer. Reference: Cancel.
+    """Cancel the running publish or go-live of an offer, or its preview. Reference: Cancel.
 
     A cancel takes the service one to three minutes, and its response is 202 whether or not an operation is
     running. The operator therefore looks up the running operation first, and waits until that operation
     reports that it is canceled.
 
-    Returns the Location path of the canceled operation; None if no operation was running.
+    The publish of a migrated offer ends when the preview is ready. If the preview awaits the publisher's
+    signoff, the operator withdraws it, and waits until the offer no longer awaits the signoff.
+
+    Returns the Location path of the canceled operation, for a preview that of its publish; None if there was
+    nothing to cancel.
 
     :param offer_id: id of the offer (templated)
     :param publisher_id: id of the publisher; by default the connection's publisher (templated)
@@ -258,15 +262,18 @@ class CancelOperator(OperationOperator):
         from airflow_provider_cpp.release.cancellation import cancel
         from airflow_provider_cpp.release.lookup import OfferOperations
 
-        # Refuses a bad address, before anything is sent.
+        # Rejects an invalid address before any request.
         portal.cancel(publisher_id, self.offer_id, notification_emails=self.notification_emails)
-        location = cancel(
+        canceled = cancel(
             OfferOperations(hook, publisher_id, self.offer_id),
             lambda: hook.cancel(self.offer_id, publisher_id, notification_emails=self.notification_emails),
+            wait=self.wait_for_completion,
         )
-        if location is None:
-            message = f"{self.subject}: nothing runs on the offer, so there is nothing to cancel."
+        if canceled is None:
+            message = f"{self.subject}: no operation is running on the offer, so there is nothing to cancel."
             if not self.missing_ok:
-                raise NotFoundError(f"{message} (missing_ok=True takes that for a success.)")
+                raise NotFoundError(f"{message} To accept that, set missing_ok=True.")
             self.log.info(message)
-        return location
+            return None
+        self._is_complete = canceled.is_complete
+        return canceled.location

@@ -79,7 +79,7 @@ def get_offer(
     if slot is not None and version is not None:
         raise ValueError("Name a slot or a version, not both.")
     if slot is not None:
-        if slot not in ("draft", "preview", "production"):
+        if str(slot).lower() not in ("draft", "preview", "production"):
             raise ValueError(f"slot must be 'draft', 'preview' or 'production', not {slot!r}")
         path, what = f"{path}/slot/{slot}", f"the {slot} slot of "
     if version is not None:

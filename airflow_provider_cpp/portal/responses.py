@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
 OPERATION_STATUSES = {
     normalize_status(status): status for status in OperationStatus if status != OperationStatus.UNKNOWN
-} | {"completed": OperationStatus.SUCCEEDED}
+} | dict.fromkeys(("completed", "complete"), OperationStatus.SUCCEEDED)
 STEP_STATUSES = {
     normalize_status(status): status
     for status in (
@@ -79,11 +80,31 @@ def read_location(call: Request[Any], response: Response) -> str:
 
 
 def read_cancel(call: Request[str | None], response: Response) -> str | None:
-    """Return the Location of the operation that is being canceled; None if it is canceled already."""
+    """Return the Location of the operation that is being canceled; None if it is canceled already.
+
+    The Location can be in a header, or in the body only.
+    """
     if response.status != 200:
-        return read_location(call, response)
+        return _location_in_body(response) or read_location(call, response)
     if response.body.strip():
-        read_json(call, response, object)  # the page of something in between cancels nothing
+        read_json(call, response, object)  # a proxy's HTML page is no confirmation
+    return None
+
+
+def _location_in_body(response: Response) -> str | None:
+    """Return the first text in a JSON body that is the Location of an operation, if no header names one."""
+    if response.header("Location") or response.header("Operation-Location"):
+        return None
+    try:
+        values = [parse_json(response.body)]
+    except ValueError:
+        return None
+    for value in values:
+        if isinstance(value, dict | list):
+            values += value.values() if isinstance(value, dict) else value
+            continue
+        with suppress(ValueError):
+            return normalize_location(value, response.base_url)
     return None
 
 
@@ -138,7 +159,9 @@ def list_reader(
 
 def parse_publisher(raw: dict[str, Json]) -> Publisher:
     """Return a publisher from the service's JSON."""
-    name = raw.get("name", raw.get("displayName"))
+    definition = raw.get("definition")
+    name = definition.get("displayText") if isinstance(definition, dict) else None
+    name = name or raw.get("name") or raw.get("displayName")
     return Publisher(short_text(raw.get("id", raw.get("publisherId"))), html_to_text(name), raw)
 
 

@@ -1,91 +1,170 @@
-"""Canceling what runs on an offer, and nothing else.
+"""Cancel the running operation of an offer, or its preview.
 
-The service says 202 whether or not anything runs, and shows the cancel minutes later. So what runs is found
-first, and what became of the request is asked there, unless the answer names another place.
+The service answers a cancel request with 202 even if nothing runs, and shows the result minutes later. So the
+target is found first, and the result is read from the target.
+
+The publish of a migrated offer ends when the preview is ready, so no operation runs while the preview awaits
+the publisher's signoff. A cancel then withdraws the preview, and the offer's status shows the result.
 """
 
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from airflow_provider_cpp.core.errors import CloudPartnerError
-from airflow_provider_cpp.core.models import OfferState
+from airflow_provider_cpp.core.models import OfferState, OperationStatus
 from airflow_provider_cpp.release import lookup
 from airflow_provider_cpp.release.lookup import describe, poll_delays, retry_transient
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from airflow_provider_cpp.core.models import Submission
     from airflow_provider_cpp.release.lookup import OfferOperations
 
-#: Requests with an unknown outcome before the task gives up.
+#: Requests with an unknown outcome before the task fails.
 UNKNOWN_OUTCOMES = 3
+#: Seconds before each poll of an offer whose preview is being withdrawn; a cancel takes one to three minutes.
+WITHDRAWAL_DELAYS = (0.0, *(5.0,) * 60)
 
-_UNDER_WAY = (OfferState.RUNNING, OfferState.NOT_STARTED, OfferState.WAITING_FOR_PUBLISHER_REVIEW)
+_IN_PROGRESS = (OfferState.RUNNING, OfferState.NOT_STARTED, OfferState.WAITING_FOR_PUBLISHER_REVIEW)
 
 log = logging.getLogger(__name__)
 
 
-def cancel(offer: OfferOperations, request: Callable[[], str | None]) -> str | None:
-    """Cancel what runs on an offer.
+@dataclass(frozen=True)
+class Canceled:
+    """An accepted cancel.
 
-    :param request: sends the request; returns the Location that the answer names, if it does
-    :return: Location path of the operation that is being canceled; None if nothing runs
-    :raises CloudPartnerError: the service refused, or can't be reached, or doesn't list what runs
+    :param location: Location path of the canceled operation; for a preview, that of its publish
+    :param is_complete: whether the cancel is complete; otherwise the operation has to be polled
     """
-    location = _find_running(offer)
-    if location is None:
+
+    location: str
+    is_complete: bool = False
+
+
+@dataclass(frozen=True)
+class _RunningOperation:
+    """An operation to cancel."""
+
+    offer: OfferOperations
+    location: str
+
+    def needs_request(self) -> bool:
+        """Whether the operation still runs and no cancel of it was accepted."""
+        operation = self.offer.get_operation(self.location)
+        return not (operation.is_terminal or operation.is_being_canceled)
+
+    def result(self, location: str, *, wait: bool) -> Canceled:
+        """Return the result of an accepted request."""
+        return Canceled(location)
+
+
+@dataclass(frozen=True)
+class _Preview(_RunningOperation):
+    """The preview of a migrated offer, whose publish succeeded."""
+
+    def needs_request(self) -> bool:
+        """Whether the preview awaits the signoff and no cancel of it was accepted."""
+        return (
+            self.offer.get_status().awaiting_publisher
+            and not self.offer.get_operation(self.location).is_being_canceled
+        )
+
+    def result(self, location: str, *, wait: bool) -> Canceled:
+        """Wait until the preview is withdrawn, and return the result.
+
+        :raises CloudPartnerError: the offer's status does not change
+        """
+        if location != self.location and not self.offer.get_operation(location).is_terminal:
+            return Canceled(location)  # a go-live started in between, and is canceled
+        for _ in poll_delays(WITHDRAWAL_DELAYS if wait else ()):
+            status = self.offer.get_status()
+            if status.status not in _IN_PROGRESS and not status.awaiting_publisher:
+                log.info("%s: the preview is withdrawn; the offer is %s.", self.offer, status.status)
+                break
+        else:
+            if wait:
+                raise CloudPartnerError(
+                    f"The preview of {self.offer} was not withdrawn: the service accepted the cancel, but "
+                    f"the offer is still {status.status}. Run this task again, or cancel the release in "
+                    "Partner Center."
+                )
+        return Canceled(location, is_complete=True)
+
+
+def cancel(
+    offer: OfferOperations, request: Callable[[], str | None], *, wait: bool = True
+) -> Canceled | None:
+    """Cancel the running operation of an offer, or the preview that awaits the signoff.
+
+    :param request: sends the request; returns the Location in the response, if it has one
+    :param wait: wait until a preview is withdrawn
+    :return: None if there is nothing to cancel
+    :raises CloudPartnerError: the service refused, cannot be reached, or does not list the running operation
+    """
+    target = _find_target(offer)
+    if target is None:
         return None
 
     def send() -> str:
-        # It may end while the service lets us wait, and something else begin.
-        if _is_settled(offer, location):
-            return location
-        # The list may have been late, and the service cancel what began since.
-        canceled = request() or location
+        # The target may end before a request is repeated, and another operation may start.
+        if not target.needs_request():
+            return target.location
+        # If the list of operations is stale, the service cancels a newer operation and returns its Location.
+        canceled = request() or target.location
         log.info("%s: the service accepted the cancel of %s", offer, canceled)
         return canceled
 
-    in_doubt = 0
+    unknown_outcomes = 0
     while True:
         try:
-            return retry_transient(
+            location = retry_transient(
                 send, lambda error: error.is_unprocessed, description=f"Canceling the operation of {offer}"
             )
         except CloudPartnerError as error:
-            # Where the operation is found is known without the answer.
+            unknown_outcomes += 1
             if error.accepted:
-                return location
-            in_doubt += 1
-            if not error.has_unknown_outcome or in_doubt >= UNKNOWN_OUTCOMES:
+                location = target.location
+            elif not error.has_unknown_outcome or unknown_outcomes >= UNKNOWN_OUTCOMES:
                 raise
-            log.warning("%s: looking whether the cancel had its effect. %s", offer, error)
+            else:
+                log.warning("%s: checking whether the cancel had its effect. %s", offer, error)
+                continue
+        return target.result(location, wait=wait)
 
 
-def _is_settled(offer: OfferOperations, location: str) -> bool:
-    """Whether there is nothing left to cancel, or somebody has asked for it already."""
-    operation = offer.get_operation(location)
-    return operation.is_terminal or operation.is_being_canceled
+def _find_target(offer: OfferOperations) -> _RunningOperation | None:
+    """Return the running operation or the preview of an offer; None if there is nothing to cancel.
 
-
-def _find_running(offer: OfferOperations) -> str | None:
-    """Return the Location of what runs on an offer; None if nothing does.
-
-    :raises CloudPartnerError: something runs, but isn't listed for minutes
+    :raises CloudPartnerError: an operation runs, but the service does not list it for minutes
     """
     for _ in poll_delays(lookup.LONG_DELAYS):
-        for submission in offer.list_operations():
+        submissions = offer.list_operations()
+        for submission in submissions:
             if submission.is_running:
                 location, operation = offer.locate(submission)
                 if not operation.is_terminal:
-                    log.info("%s: %s runs.", offer, describe(submission))
-                    return location
-        status = offer.get_status().status
-        if status not in _UNDER_WAY:
+                    log.info("%s: found a running operation: %s.", offer, describe(submission))
+                    return _RunningOperation(offer, location)
+        status = offer.get_status()
+        if status.awaiting_publisher and (publish := _publish_of_preview(submissions)):
+            log.info("%s: the preview awaits the publisher's signoff; canceling it.", offer)
+            return _Preview(offer, offer.locate(publish)[0])
+        if status.status not in _IN_PROGRESS:
             return None
-        log.info("%s: the offer is %s, but no operation is listed; looking again.", offer, status)
+        log.info("%s: the offer is %s, but no operation is listed; polling again.", offer, status.status)
     raise CloudPartnerError(
-        f"Nothing of {offer} was canceled: the offer is {status}, but the service lists no operation that "
-        "runs on it. Try again in some minutes."
+        f"Nothing of {offer} was canceled: the offer is {status.status}, but the service lists no running "
+        "operation. Try again in some minutes."
     )
+
+
+def _publish_of_preview(submissions: list[Submission]) -> Submission | None:
+    """Return the latest publish, if it succeeded."""
+    publishes = [submission for submission in submissions if submission.is_publish]
+    latest = max(publishes, key=lambda one: one.publishing_version or 0, default=None)
+    return latest if latest and latest.status is OperationStatus.SUCCEEDED else None

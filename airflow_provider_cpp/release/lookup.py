@@ -6,6 +6,7 @@ import logging
 import random
 import time
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, TypeVar
 
 from airflow_provider_cpp.core.errors import (
@@ -15,6 +16,7 @@ from airflow_provider_cpp.core.errors import (
     NotFoundError,
 )
 from airflow_provider_cpp.core.polling import LONGEST_RETRY_AFTER
+from airflow_provider_cpp.core.text import normalize_status
 from airflow_provider_cpp.portal.locations import candidate_locations
 
 if TYPE_CHECKING:
@@ -153,7 +155,14 @@ class OfferOperations:
     def locations(self, submission: Submission) -> list[str]:
         """Return the Locations at which a list entry may be found."""
         api_version = self.hook.settings.api_version
-        return candidate_locations(submission, self.publisher_id, self.offer_id, api_version)
+        return candidate_locations(
+            submission, self.publisher_id, self.offer_id, api_version, is_migrated=self.is_migrated
+        )
+
+    @cached_property
+    def is_migrated(self) -> bool:
+        """Whether the offer was migrated to Partner Center; it decides the form of a Location."""
+        return normalize_status(self.get_offer().pc_migration_status) != "none"
 
     def find(self, submission: Submission) -> tuple[str, Operation] | None:
         """Return the Location and the operation of a list entry; None if the service does not show it yet."""

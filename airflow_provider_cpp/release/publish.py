@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from airflow_provider_cpp.core.models import OperationStatus
 from airflow_provider_cpp.release.submission import Submitter
 
 if TYPE_CHECKING:
@@ -48,6 +49,21 @@ class Publish(Submitter):
         version = running.publishing_version or 0
         published = self.offer.find_offer(version=version) if version > 0 else None
         return published is not None and not self._is_draft(published)
+
+    def awaiting_signoff(self) -> Submission | None:
+        """Return the latest publish if its preview awaits the signoff.
+
+        The publish of a migrated offer succeeds when the preview is ready; that of another offer keeps
+        running.
+        """
+        publishes = filter(self.matches, self._listed)
+        latest = max(publishes, key=lambda publish: publish.publishing_version or 0, default=None)
+        is_ready = (
+            latest is not None
+            and latest.status is OperationStatus.SUCCEEDED
+            and self.offer.get_status().awaiting_publisher
+        )
+        return latest if is_ready else None
 
     def check(self) -> None:
         """Check nothing: the service validates the draft."""

@@ -121,6 +121,10 @@ class Submitter(ABC):
         """
         return False
 
+    def awaiting_signoff(self) -> Submission | None:
+        """Return the listed operation of this kind that succeeded and now awaits the publisher's signoff."""
+        return None
+
     # --- adopt an operation ---------------------------------------------------------------------------------
 
     def adopt(self) -> str | None:
@@ -130,7 +134,9 @@ class Submitter(ABC):
 
         1. the operation that an earlier attempt of this task started, if it is running or succeeded;
         2. a running operation of this kind, unless `if_running` is `fail`;
-        3. an operation of this kind that succeeded since the Dag run started, if its effect still holds.
+        3. an operation of this kind that succeeded since the Dag run started, if its effect still holds;
+        4. a publish that succeeded, if its preview has the draft's definition and awaits the signoff, unless
+           `if_running` is `fail`.
 
         An operation that failed, was canceled, or is being canceled is never adopted.
 
@@ -203,6 +209,9 @@ class Submitter(ABC):
                     "%s: adopting %s, which succeeded in this Dag run.", self.offer, describe(submission)
                 )
                 return self.offer.locate(submission)[0]
+        if self.policy.if_running == "adopt" and (pending := self.awaiting_signoff()) and self.is_applied():
+            log.info("%s: adopting %s, whose preview awaits the signoff.", self.offer, describe(pending))
+            return self.offer.locate(pending)[0]
         return None
 
     def _find_running(self, submission: Submission) -> tuple[str, Operation]:

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Self
 
+from dev.emulator_process import SUCCESS
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -154,7 +156,7 @@ def _go_lives(evidence: Evidence, release: Release) -> list[dict[str, Any]]:
 
 
 def _completed(evidence: Evidence, release: Release) -> dict[str, Any] | None:
-    completed = (one for one in _go_lives(evidence, release) if one["submissionState"] == "completed")
+    completed = (one for one in _go_lives(evidence, release) if one["submissionState"] in SUCCESS)
     return next(completed, None)
 
 

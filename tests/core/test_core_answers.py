@@ -118,7 +118,7 @@ def test_returned_values_are_frozen() -> None:
             False,
         ),
         (("running", "Running", " RUNNING "), OperationStatus.RUNNING, False),
-        (("completed", "Completed", "succeeded", "Succeeded"), OperationStatus.SUCCEEDED, True),
+        (("completed", "Completed", "complete", "succeeded", "Succeeded"), OperationStatus.SUCCEEDED, True),
         (("failed", "Failed"), OperationStatus.FAILED, True),
         (("canceled", "Canceled"), OperationStatus.CANCELED, True),
         (("unknown", "complete d?", "paused", ""), OperationStatus.UNKNOWN, False),
@@ -343,8 +343,16 @@ def test_a_version_is_read_from_any_whole_number(printed: object, version: int |
     assert portal.get_offer(*IDS).read(answer({"version": printed})).version == version
 
 
-@pytest.mark.parametrize("raw", [{"id": "c", "name": "C"}, {"publisherId": "c", "displayName": "<b>C"}])
-def test_publishers_have_an_id_and_a_name(raw: dict[str, str]) -> None:
+@pytest.mark.parametrize(
+    "raw",
+    [
+        {"id": "c", "name": "C"},
+        {"publisherId": "c", "displayName": "<b>C"},
+        {"id": "c", "definition": {"displayText": "C"}, "version": 9, "sellerId": 7},
+        {"id": "c", "definition": [], "name": "C"},
+    ],
+)
+def test_publishers_have_an_id_and_a_name(raw: dict[str, Any]) -> None:
     assert portal.list_publishers().read(answer([raw])) == [Publisher("c", "C", raw)]
 
 
@@ -424,6 +432,24 @@ def test_location_comes_before_its_older_name() -> None:
 
 def test_a_cancel_that_is_done_at_once_has_no_operation() -> None:
     assert portal.cancel(*IDS).read(Response(200, {}, b"", HOST)) is None
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        json.dumps(LOCATION),
+        json.dumps({"message": "Accepted.", "links": [{"href": HOST + LOCATION}]}),
+    ],
+)
+def test_the_location_of_a_cancel_can_be_in_the_body_only(body: str) -> None:
+    call = portal.cancel(*IDS)
+    assert call.read(Response(202, {}, body.encode(), HOST)) == LOCATION
+    header = {"Location": "/api/operations/contoso$web$1$preview"}
+    assert call.read(Response(202, header, body.encode(), HOST)) == header["Location"]
+    foreign = body.replace(HOST, "").replace(LOCATION, f"https://evil.example{LOCATION}")
+    with pytest.raises(CloudPartnerError) as caught:
+        call.read(Response(202, {}, foreign.encode(), HOST))
+    assert caught.value.accepted
 
 
 @pytest.mark.parametrize(

@@ -369,3 +369,10 @@ def test_retry_after_is_seconds_or_a_date_of_the_service(
 
 def test_a_long_explanation_is_cut() -> None:
     assert len(str(error(502, json.dumps("x" * 100_000).encode()))) < 1500
+
+
+def test_an_existing_offer_written_without_if_match_has_a_hint_about_it() -> None:
+    body = b'{"error": {"code": "InvalidResourceId", "message": "Offer ID already exists."}}'
+    with pytest.raises(ConflictError, match=r"Offer ID already exists.*set if_match") as caught:
+        portal.put_offer(*IDS, {}).read(Response(409, {}, body))
+    assert "or cancel it" not in str(caught.value)

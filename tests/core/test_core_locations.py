@@ -104,7 +104,7 @@ def test_a_location_on_any_other_host_is_refused(prefix: str, path: str) -> None
     ids=repr,
 )
 def test_a_location_has_no_characters_that_a_url_can_not_have(location: str) -> None:
-    with pytest.raises(ValueError, match="characters that no operation's location has"):
+    with pytest.raises(ValueError, match="characters that are not allowed in a location"):
         normalize_location(location, HOST)
 
 
@@ -145,7 +145,7 @@ def test_a_path_that_is_not_an_operations_is_refused(path: str, prefix: str) -> 
 
 @pytest.mark.parametrize("location", [None, b"/api", 1, ["/api"]])
 def test_a_location_that_is_no_text_is_refused_with_the_likely_cause(location: Any) -> None:
-    with pytest.raises(ValueError, match="'already live' go-live has none"):
+    with pytest.raises(ValueError, match="or found the offer live, returns none"):
         normalize_location(location, HOST)
 
 
@@ -266,6 +266,12 @@ def test_a_listed_operation_is_looked_for_where_it_can_be(
     fields: dict[str, object], paths: list[str]
 ) -> None:
     assert candidate_locations(listed(**fields), "contoso", "web") == [path + VERSION for path in paths]
+
+
+def test_the_older_location_comes_first_if_the_offer_was_not_migrated() -> None:
+    submission = listed(id=GUID, publishing_version=2, slot="production")
+    found = candidate_locations(submission, "contoso", "web", is_migrated=False)
+    assert found == [f"/api/operations/contoso$web$2$production{VERSION}", MIGRATED + VERSION]
 
 
 WORDS = st.text(max_size=8) | st.sampled_from(["a/b", "..", "a$b", "a$b$2$preview", "é", "staging", "x?y"])

@@ -170,10 +170,14 @@ def test_a_version_is_a_whole_number_from_1(version: Any) -> None:
         portal.get_offer(*IDS, version=version)
 
 
-@pytest.mark.parametrize("slot", ["", "staging", "Draft", "draft/../production", 1])
+@pytest.mark.parametrize("slot", ["", "staging", "draft/../production", 1])
 def test_a_slot_is_one_of_three(slot: Any) -> None:
     with pytest.raises(ValueError, match="'draft', 'preview' or 'production'"):
         portal.get_offer(*IDS, slot=slot)
+
+
+def test_a_slot_is_compared_without_case() -> None:
+    assert portal.get_offer(*IDS, slot="Preview").path.endswith("/slot/Preview")
 
 
 def test_a_slot_and_a_version_exclude_each_other() -> None:

@@ -39,7 +39,23 @@ def test_publishers_and_offers_are_listed(client: Client) -> None:
         "contoso-wiki",
     ]
     assert [one["pcMigrationStatus"] for one in offers].count("none") == 2
+    assert [one["pcMigrationStatus"] for one in offers].count("migrated") == 6
     assert {one["publisherId"] for one in offers} == {"contoso"}
+    assert offers[0]["definition"] == {"displayText": "Contoso Linux"}
+
+
+def test_a_publisher_has_its_name_version_and_seller(client: Client) -> None:
+    (publisher,) = client.api("GET", "publishers").json()
+    assert publisher["definition"]["displayText"] == "Contoso"
+    assert (publisher["version"], type(publisher["sellerId"])) == (1, int)
+
+
+def test_each_response_has_a_correlation_id_of_its_own(emulator: Emulator, client: Client) -> None:
+    emulator.inject(skip=1, status=500)
+    answers = [client.api("GET", path) for path in ("publishers", "publishers", "nowhere")]
+    ids = [answer.headers["X-Ms-Correlation-Request-Id"] for answer in answers]
+    assert all(re.fullmatch(GUID, one) for one in ids)
+    assert len(set(ids)) == 3
 
 
 @pytest.mark.parametrize(("offer_type", "count"), [("microsoft-azure-virtualmachines", 8), ("other", 0)])
@@ -84,7 +100,7 @@ def test_a_request_needs_a_good_token(client: Client, authorization: str | None)
         "elsewhere",
     ],
 )
-def test_what_is_unknown_is_not_found(client: Client, path: str) -> None:
+def test_unknown_objects_are_not_found(client: Client, path: str) -> None:
     error(client.api("GET", path), 404)
 
 
@@ -94,10 +110,50 @@ def test_a_wrong_method_is_refused(client: Client) -> None:
 
 def test_slots_and_versions(client: Client) -> None:
     assert client.offer("GET", "contoso-database/slot/preview").json()["version"] == 4
+    assert client.offer("GET", "contoso-database/slot/Preview").json()["version"] == 4
     assert client.offer("GET", "contoso-database/slot/production/").json()["version"] == 3
     assert client.offer("GET", "contoso-database/versions/3/").json()["version"] == 3
-    draft = client.offer("GET", "contoso-database/slot/draft")
-    assert draft.headers["ETag"] == client.offer("GET", "contoso-database").headers["ETag"]
+    draft = client.offer("GET", "contoso-classic/slot/Draft")
+    assert draft.headers["ETag"] == client.offer("GET", "contoso-classic").headers["ETag"]
+
+
+@pytest.mark.parametrize(
+    ("offer", "slot", "name"),
+    [("contoso-next", "preview", "Staging"), ("contoso-linux", "Production", "Production")],
+)
+def test_an_empty_slot_is_reported_in_the_recorded_words(
+    client: Client, offer: str, slot: str, name: str
+) -> None:
+    message = error(client.offer("GET", f"{offer}/slot/{slot}"), 404)["message"]
+    assert message == f"There is no {name} slot deployed for Offer ID '{offer}', Publisher ID 'contoso'"
+
+
+@pytest.mark.parametrize("path", ["contoso-linux", "contoso-linux/slot/draft"])
+def test_get_of_a_migrated_offer_has_no_etag_but_put_has(client: Client, path: str) -> None:
+    read = client.offer("GET", path)
+    assert "ETag" not in read.headers
+    written = client.offer("PUT", "contoso-linux", json=read.json(), headers={"If-Match": "*"})
+    assert re.fullmatch(r"""W/"datetime'\d{4}-\d\d-\d\dT\d\d%3A\d\d%3A[\d.]+Z'\"""", written.headers["ETag"])
+
+
+def test_artifacts_are_read_back_from_the_service_s_storage(client: Client) -> None:
+    offer = client.offer("GET", "contoso-next").json()
+    logo = "https://contoso.example/logo.png?sig=secret"
+    disk = "https://contoso.example/disk.vhd?sig=secret"
+    offer["definition"]["offer"] |= {
+        "smallLogo": logo,
+        "images": [{"osVhdUrl": disk}],
+        "text": "See logo.png",
+    }
+    client.offer("PUT", "contoso-next", json=offer, headers={"If-Match": "*"}).raise_for_status()
+    read = client.offer("GET", "contoso-next").json()
+    stored = read["definition"]["offer"]
+    assert re.fullmatch(
+        rf"https://[^/]*azureedge.net/publicartifacts/contoso.*{GUID}/logo.png", stored["smallLogo"]
+    )
+    assert (stored["images"], stored["text"]) == ([{"osVhdUrl": disk}], "See logo.png")
+    client.offer("PUT", "contoso-next", json=read, headers={"If-Match": "*"}).raise_for_status()
+    assert client.offer("GET", "contoso-next").json()["definition"] == read["definition"]
 
 
 def test_put_creates_then_modifies_under_an_etag(client: Client) -> None:
@@ -107,7 +163,9 @@ def test_put_creates_then_modifies_under_an_etag(client: Client) -> None:
     }
     created = client.offer("PUT", "fresh", json=body)
     assert created.status_code == 201
-    error(client.offer("PUT", "fresh", json=body), 400)
+    exists = error(client.offer("PUT", "fresh", json=body), 409)
+    assert exists["code"] == "InvalidResourceId"
+    assert exists["message"].startswith("Offer ID already exists.")
     body = client.offer("GET", "fresh").json()
     body["definition"]["displayText"] = "2"
     modified = client.offer("PUT", "fresh", json=body, headers={"If-Match": created.headers["ETag"]})
@@ -140,6 +198,7 @@ def test_publish_answers_with_the_location_of_its_operation(client: Client) -> N
         "displayprovision",
         "displaypackage",
         "publisher-signoff",
+        "live",
     ]
     assert operation["steps"][0]["stepName"] == "Validate Pre-Requisites"
     slashed = location.replace("?", "/?")
@@ -152,8 +211,9 @@ def test_go_live_of_an_offer_that_is_not_migrated(client: Client) -> None:
     accepted = client.offer("POST", "contoso-classic/golive")
     location = accepted.headers["Location"]
     assert location == "/api/operations/contoso$contoso-classic$2$production?api-version=2017-10-31"
+    assert accepted.headers["Operation-Location"] == location
     assert [step["id"] for step in client.follow(accepted)["steps"]] == ["live"]
-    # Encoded, the separators are none.
+    # An encoded `$` does not separate.
     assert client.get(client.base + location.replace("$", "%24"), timeout=10).status_code == 404
 
 
@@ -164,14 +224,16 @@ def test_a_list_item_is_enough_to_find_its_operation(client: Client) -> None:
     assert (publish["submissionType"], publish["slot"], publish["submissionState"]) == (
         "publish",
         "staging",
-        "completed",
+        "succeeded",
     )
     assert client.offer("GET", f"contoso-linux/operations/{newest['id']}").json()["status"] == "running"
     client.offer("POST", "contoso-classic/golive")
     newest = client.offer("GET", "contoso-classic/submissions/").json()[0]
     assert re.fullmatch(GUID, newest["id"])
     key = f"contoso$contoso-classic${newest['publishingVersion']}${newest['slot']}"
-    assert client.api("GET", f"operations/{key}").json()["status"] == "running"
+    for path in (f"operations/{key}", f"operations/{key.replace('production', 'Production')}"):
+        assert client.api("GET", path).json()["status"] == "running"
+    assert client.offer("GET", f"contoso-classic/operations/{newest['id']}").json()["status"] == "running"
 
 
 @pytest.mark.parametrize("path", ["submissions", "submissions/"])
@@ -184,7 +246,7 @@ def test_operations_are_filtered_by_their_state(client: Client, path: str, name:
         return [one["submissionType"] for one in answer.json()]
 
     assert found("running") == ["goLive"]
-    assert found("Completed") == ["publish"]
+    assert found("Succeeded") == ["publish"]
     assert found("unheard-of") == []
     assert found("") == ["goLive", "publish"]
 
@@ -220,8 +282,8 @@ def test_a_slash_at_the_end_changes_nothing(
 @pytest.mark.parametrize(
     ("method", "path", "headers", "once", "else_"),
     [
-        ("PUT", "fresh", {}, 201, 400),
-        ("PUT", "contoso-next", {"If-Match": "?"}, 200, 412),
+        ("PUT", "fresh", {}, 201, 409),
+        ("PUT", "contoso-classic", {"If-Match": "?"}, 200, 412),
         ("POST", "contoso-next/publish", {}, 202, 409),
         ("POST", "contoso-linux/golive", {}, 202, 409),
     ],
@@ -242,8 +304,25 @@ def test_of_many_at_once_one_succeeds(
 
 def test_the_status_of_an_offer(client: Client) -> None:
     assert client.offer("GET", "contoso-linux/status").json()["status"] == "waitingForPublisherReview"
-    assert client.offer("GET", "contoso-classic/status").json()["status"] == "WaitingForPublisherReview"
+    assert client.offer("GET", "contoso-classic/status").json()["status"] == "waitingForPublisherReview"
     assert client.offer("GET", "contoso-next/status").json()["status"] == "neverPublished"
+
+
+@pytest.mark.parametrize("offer", ["contoso-linux", "contoso-classic"])
+def test_status_steps_have_all_their_fields(client: Client, offer: str) -> None:
+    document = client.offer("GET", f"{offer}/status").json()
+    assert len(document["steps"]) == 6
+    assert [step["stepName"] for step in document["steps"]][-2:] == ["publisher-signoff", "live"]
+    for step in document["steps"]:
+        assert {"id", "description", "estimatedTimeFrame", "progressPercentage", "messages"} < set(step)
+    app = f"https://azuremarketplace.microsoft.com/marketplace/apps/contoso.{offer}-preview"
+    assert [link["URI"] for link in document["previewLinks"]] == [app]
+
+
+def test_a_live_offer_has_a_link_to_its_page(client: Client) -> None:
+    (link,) = client.offer("GET", "contoso-web/status").json()["liveLinks"]
+    uri = "https://azuremarketplace.microsoft.com/marketplace/apps/contoso.contoso-web"
+    assert link == {"DisplayText": "Contoso Web", "URI": uri}
 
 
 def test_cancel_at_once_later_and_of_nothing(client: Client) -> None:
@@ -254,7 +333,10 @@ def test_cancel_at_once_later_and_of_nothing(client: Client) -> None:
     assert canceling.headers["Location"] == accepted.headers["Location"]
     assert client.follow(canceling)["cancellationRequestState"] == "canceling"
     idle = client.offer("POST", "contoso-linux/cancel")
-    assert client.follow(idle)["status"] == "canceled"
+    withdrawn = client.follow(idle)
+    assert (withdrawn["status"], withdrawn["cancellationRequestState"]) == ("succeeded", "canceled")
+    assert client.offer("GET", "contoso-linux/status").json()["status"] == "canceled"
+    assert client.offer("GET", "contoso-linux/slot/preview").status_code == 404
     never = client.offer("POST", "contoso-next/cancel")
     assert (never.status_code, never.headers.get("Location")) == (202, None)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import socket
 import stat
@@ -12,13 +13,13 @@ import sys
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 import pytest
 import requests
 from emulator_client import Client
 
-from airflow_provider_cpp.emulator import server
+from airflow_provider_cpp.emulator import operations, seed, server
 from airflow_provider_cpp.emulator.__main__ import main
 from dev.emulator_process import ROOT, running_emulator
 
@@ -129,7 +130,7 @@ def test_the_effect_is_on_the_disk_although_the_answer_was_lost(tmp_path: Path) 
         assert [one["effect"] for one in emulator.requests(method="POST", path="golive")] == [True]
 
 
-def test_a_restart_keeps_the_first_seed_and_a_line_cut_off_is_forgotten(tmp_path: Path) -> None:
+def test_a_restart_keeps_the_seed_and_drops_an_incomplete_line(tmp_path: Path) -> None:
     seed = tmp_path / "seed.json"
     seed.write_text(
         json.dumps(
@@ -169,7 +170,7 @@ def test_a_release_runs_through_when_time_is_short(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("text", "problem"),
-    [("{", "is not JSON"), ("{}", "is not an array"), ('[{"delay": 1}, {"status": 99}]', "'status' must be")],
+    [("{", "is not JSON"), ("{}", "is not a JSON array"), ('[{"delay": 1}, {"status": 99}]', "[1].status: ")],
 )
 def test_bad_faults(tmp_path: Path, text: str, problem: str) -> None:
     faults, state = tmp_path / "faults.json", tmp_path / "state.json"
@@ -222,6 +223,55 @@ def test_a_bad_seed(tmp_path: Path) -> None:
     assert result.stderr.count("\n") == 1
     seed.write_text("{")
     assert run("--port", "0", "--seed", str(seed)).returncode == 2
+
+
+def test_a_seed_beside_a_state_file_is_checked_and_ignored(tmp_path: Path) -> None:
+    seed, state = tmp_path / "seed.json", tmp_path / "state.json"
+    with running_emulator("--state", str(state)):
+        pass
+    seed.write_text(json.dumps({"publishers": [{"id": "fabrikam", "offers": []}]}))
+    with running_emulator("--state", str(state), "--seed", str(seed)) as emulator:
+        assert f"--seed {seed} is ignored: the state file {state}" in emulator.stderr
+        assert "contoso/contoso-linux" in emulator.offers()
+    seed.write_text(json.dumps({"publishers": []}))
+    result = run("--port", "0", "--state", str(state), "--seed", str(seed))
+    assert (result.returncode, result.stdout) == (2, "")
+    assert "seed: publishers: " in result.stderr
+
+
+def test_a_seed_without_principals_has_the_built_in_ones(tmp_path: Path) -> None:
+    seed = tmp_path / "seed.json"
+    seed.write_text(json.dumps({"publishers": [{"id": "fabrikam", "offers": [{"id": "one"}]}]}))
+    with running_emulator("--seed", str(seed)) as emulator, Client(emulator) as client:
+        assert [one["id"] for one in client.api("GET", "publishers").json()] == ["fabrikam"]
+
+
+def test_help_names_the_steps_and_states_of_a_seed() -> None:
+    text = "".join(run("--help").stdout.split())
+    for word in (*operations.STEPS, *get_args(seed.State), "docs/rehearsing.md"):
+        assert word in text
+
+
+def test_a_state_file_of_the_previous_version_is_loaded(tmp_path: Path) -> None:
+    state = tmp_path / "state.json"
+    shutil.copy(ROOT / "tests/samples/emulator_state_of_previous_version.json", state)
+    with running_emulator("--state", str(state)) as emulator:
+        offers = {key.partition("/")[2]: offer for key, offer in emulator.offers().items()}
+    assert {
+        key: (offer["status"], offer["operations"][0]["submissionState"]) for key, offer in offers.items()
+    } == {
+        "preview": ("waitingForPublisherReview", "succeeded"),
+        "preview-classic": ("waitingForPublisherReview", "running"),
+        "canceled": ("canceled", "succeeded"),
+        "canceled-classic": ("canceled", "canceled"),
+        "failing": ("failed", "failed"),
+        "failing-classic": ("failed", "failed"),
+    }
+    assert [offers[key]["slots"] for key in ("preview", "canceled", "preview-classic")] == [
+        {"preview": 4, "production": 3},
+        {"preview": None, "production": None},
+        {"preview": 4, "production": 3},
+    ]
 
 
 def test_a_state_file_of_something_else(tmp_path: Path) -> None:
@@ -301,7 +351,7 @@ def test_wrong_use(arguments: tuple[str, ...]) -> None:
     assert run(*arguments).returncode == 2
 
 
-@pytest.mark.parametrize("package", ["starlette", "uvicorn", "trustme", "jwt"])
+@pytest.mark.parametrize("package", ["starlette", "uvicorn", "trustme", "jwt", "pydantic"])
 def test_a_missing_package_is_named_with_the_cure(package: str) -> None:
     code = (
         f"import sys; sys.modules[{package!r}] = None\n"

@@ -27,7 +27,9 @@ GO_LIVE = "contoso-linux/golive"
 STATUS = "contoso-linux/status"
 RECIPES = {
     name.strip(): json.loads(rule)
-    for name, rule in re.findall(r"^ {4}(\w.{19})(\{.*\})$", faults.__doc__ or "", re.MULTILINE)
+    for name, rule in re.findall(
+        r"^ {4}(\w.{19})(\{.*?\})$(?=\n\n| *\n {4}\w)", faults.__doc__ or "", re.MULTILINE | re.DOTALL
+    )
 }
 
 
@@ -80,16 +82,14 @@ def test_a_lost_connection(emulator: Emulator, client: Client, moment: str, stat
 
 
 @pytest.mark.parametrize("moment", ["before", "after"])
-def test_not_one_byte_comes_through_a_lost_connection(
-    emulator: Emulator, client: Client, moment: str
-) -> None:
+def test_a_closed_connection_sends_no_byte(emulator: Emulator, client: Client, moment: str) -> None:
     emulator.inject(close=moment)
     assert raw(emulator, client, "/api/publishers") == b""
     assert "Traceback" not in emulator.stderr
     assert "ASGI" not in emulator.stderr
 
 
-def test_a_request_that_never_came_whole_does_nothing(emulator: Emulator, client: Client) -> None:
+def test_an_incomplete_request_has_no_effect(emulator: Emulator, client: Client) -> None:
     context = ssl.create_default_context(cafile=emulator.ca)
     head = (
         "PUT /api/publishers/contoso/offers/fresh HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n{"
@@ -141,9 +141,7 @@ def test_a_delay_alone_and_with_another_fault(emulator: Emulator, client: Client
     assert time.monotonic() - began >= 0.4
 
 
-def test_an_answer_that_is_kept_back_has_its_effect_and_is_in_the_journal_at_once(
-    emulator: Emulator, client: Client
-) -> None:
+def test_a_held_response_has_its_effect_and_journal_entry_at_once(emulator: Emulator, client: Client) -> None:
     emulator.inject(path="golive", hold=30)
     with pytest.raises(requests.Timeout):
         client.post(
@@ -156,7 +154,7 @@ def test_an_answer_that_is_kept_back_has_its_effect_and_is_in_the_journal_at_onc
     assert (entry["status"], entry["effect"], entry["fault"]["hold"]) == (202, True, 30)
 
 
-def test_an_answer_that_was_kept_back_is_the_same(emulator: Emulator, client: Client) -> None:
+def test_a_held_response_is_complete(emulator: Emulator, client: Client) -> None:
     emulator.inject(path="golive", hold=0.5)
     began = time.monotonic()
     answer = client.offer("POST", GO_LIVE)
@@ -164,7 +162,9 @@ def test_an_answer_that_was_kept_back_is_the_same(emulator: Emulator, client: Cl
     assert (answer.status_code, "Location" in answer.headers) == (202, True)
 
 
-def test_what_is_delayed_happens_although_the_client_has_gone(emulator: Emulator, client: Client) -> None:
+def test_a_delayed_request_is_handled_after_the_client_disconnected(
+    emulator: Emulator, client: Client
+) -> None:
     emulator.inject(path="golive", delay=2)
     with pytest.raises(requests.Timeout):
         client.post(
@@ -203,9 +203,7 @@ def test_a_share_of_the_requests_is_hit_the_same_after_a_reset(emulator: Emulato
     assert statuses(client, 20) == before
 
 
-def test_what_is_delayed_beyond_a_reset_does_nothing_and_is_in_no_journal(
-    emulator: Emulator, client: Client
-) -> None:
+def test_a_request_delayed_beyond_a_reset_has_no_effect_or_entry(emulator: Emulator, client: Client) -> None:
     emulator.inject(method="POST", path="golive$", delay=2)
     with ThreadPoolExecutor() as threads:
         delayed = threads.submit(client.offer, "POST", GO_LIVE)
@@ -245,7 +243,7 @@ def test_news_come_late(emulator: Emulator, client: Client) -> None:
     assert client.get(client.base + accepted.headers["Location"], timeout=10).status_code == 404
     assert client.offer("GET", "contoso-linux/submissions").json() == before
     assert client.offer("GET", f"contoso-linux/operations/{before[0]['id']}").json() == operation
-    assert client.offer("GET", STATUS).json()["status"] == "running"  # is not among those that lag
+    assert client.offer("GET", STATUS).json()["status"] == "running"  # this path does not lag
     assert client.offer("POST", GO_LIVE).status_code == 409
     assert [one["fault"] for one in emulator.requests(method="POST", path="golive")] == [None, None]
     assert [one["fault"] for one in emulator.requests(path="submissions")] == [None, late]
@@ -260,9 +258,8 @@ def test_slots_and_offers_lag_too_and_only_when_read(emulator: Emulator, client:
     assert (old.json()["version"], old.json()["status"]) == (3, "succeeded")
     assert client.offer("GET", "contoso-web/versions/4").status_code == 404
     assert client.offer("GET", "contoso-web/slot/preview").json()["version"] == 3
-    assert old.json() in client.api("GET", "publishers/contoso/offers").json()
-    stale = client.offer("PUT", "contoso-web", json=old.json(), headers={"If-Match": old.headers["ETag"]})
-    assert stale.status_code == 412
+    listed = {one["id"]: one["version"] for one in client.api("GET", "publishers/contoso/offers").json()}
+    assert listed["contoso-web"] == 3
     client.offer("POST", "contoso-classic/golive")
     assert client.api("GET", "operations/contoso$contoso-classic$2$production").status_code == 404
     assert emulator.offers()["contoso/contoso-web"]["version"] == 4
@@ -327,6 +324,7 @@ def test_headers_refer_to_the_location_and_the_host(emulator: Emulator, client: 
         ("token refused", 401, b""),
         ("throttled", 429, b""),
         ("one in ten", 200, None),
+        ("service error", 500, None),
         ("HTML page", 502, b"<p>"),
         ("bare JSON string", 500, b'"Something failed."'),
         ("empty body", 500, b""),
@@ -345,20 +343,64 @@ def test_the_recipes(emulator: Emulator, client: Client, name: str, status: int,
         assert answer.content == body
     if name in ("unknown status", "member missing"):
         assert answer.json().get("status") == {"unknown status": "paused"}.get(name)
+    if name == "service error":
+        assert answer.json()["error"]["code"] == "InternalServerError"
     for header, value in rule.get("headers", {}).items():
         assert answer.headers[header] == value
     assert client.offer("GET", STATUS).json()["status"] == "waitingForPublisherReview"
     assert [one["fault"] is not None for one in emulator.requests()] == [True, False]
 
 
+def test_status_words_are_replaced_in_all_members(emulator: Emulator, client: Client) -> None:
+    emulator.inject(**RECIPES["PascalCase status"])
+    document = client.offer("GET", STATUS).json()
+    assert document["status"] == "WaitingForPublisherReview"
+    assert {step["status"] for step in document["steps"]} == {
+        "Complete",
+        "WaitingForPublisherReview",
+        "NotStarted",
+    }
+    emulator.clear_faults()
+    emulator.inject(**RECIPES["status complete"])
+    submissions = client.offer("GET", "contoso-database/submissions").json()
+    assert {one["submissionState"] for one in submissions} == {"complete"}
+    operation = client.offer("GET", f"contoso-database/operations/{submissions[0]['id']}").json()
+    assert operation["status"] == "complete"
+
+
+def test_the_place_of_a_cancel_is_in_the_body_only(emulator: Emulator, client: Client) -> None:
+    location = client.offer("POST", "contoso-classic/golive").headers["Location"]
+    emulator.inject(**RECIPES["Location in body"])
+    answer = client.offer("POST", "contoso-classic/cancel")
+    assert answer.status_code == 202
+    assert not {"Location", "Operation-Location"} & set(answer.headers)
+    assert answer.json() == {"location": location}
+
+
+@pytest.mark.parametrize(
+    ("fault", "problem"),
+    [
+        ({"statsu": 503}, "statsu: is an unknown key; did you mean 'status'?"),
+        ({"replace": {"josn": {}}}, "replace.josn: is an unknown key; did you mean 'json'?"),
+        ({"status": "503"}, "status: "),
+        ({"status": 503, "headers": {"a": 1}}, "headers.a: "),
+    ],
+)
+def test_an_invalid_fault_is_refused_with_the_path_of_its_key(
+    emulator: Emulator, client: Client, fault: Any, problem: str
+) -> None:
+    answer = client.post(f"{emulator.url}/_emulator/faults", json=fault, timeout=10)
+    assert problem in answer.json()["error"]["message"]
+
+
 def test_every_recipe_is_accepted(emulator: Emulator) -> None:
-    assert len(RECIPES) == 15
+    assert len(RECIPES) == 20
     for rule in RECIPES.values():
         emulator.inject(**rule)
     assert len(emulator.faults()) == len(RECIPES)
 
 
-def test_effect_and_fault_are_told_apart(emulator: Emulator, client: Client) -> None:
+def test_the_journal_distinguishes_effect_and_fault(emulator: Emulator, client: Client) -> None:
     emulator.inject(path="golive", replace={"status": 500, "body": ""})
     emulator.inject(path="golive", status=409)
     assert [client.offer("POST", GO_LIVE).status_code for _ in range(3)] == [500, 409, 409]
@@ -415,7 +457,7 @@ def test_tokens_that_end_before_their_time() -> None:
         short.inject(lag=5)
         client.api("GET", "publishers")
         assert short.requests()[-1]["fault"] == {"lag": 5, "token": "refused"}
-        # The identity service knows nothing of it.
+        # The identity service still issues tokens with the full lifetime.
         assert client.credential.get_token(SCOPE).expires_on > time.time() + 3000
         with Client(short) as fresh:
             assert fresh.api("GET", "publishers").status_code == 200
@@ -489,6 +531,10 @@ def test_a_token_endpoint_can_fail_too(emulator: Emulator, client: Client) -> No
         {"status": 503, "method": 5},
         {"replace": {"reason": "x"}},
         {"replace": {"status": 1000}},
+        {"replace": {"json": {}, "words": {}}},
+        {"replace": {"words": "camelCase"}},
+        {"json": {}, "delay": 1},
+        {"status": 503, "body": "", "json": {}},
     ],
 )
 def test_a_fault_that_makes_no_sense_is_refused(emulator: Emulator, client: Client, fault: Any) -> None:

@@ -1,4 +1,4 @@
-"""Tokens, asked for by the real azure-identity."""
+"""Tokens, requested by the real azure-identity."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ ASSERTION_TYPE = {"client_assertion_type": "urn:ietf:params:oauth:client-asserti
 
 
 class Keys:
-    """What the principals of the seed have in their hands."""
+    """The credentials of the principals in the seed."""
 
     def __init__(self) -> None:
         leaf = trustme.CA().issue_cert("client", key_type=trustme.KeyType.RSA)
@@ -207,7 +207,7 @@ def test_a_wrong_managed_identity(
         (500, {"resource": "https://elsewhere.example"}),
     ],
 )
-def test_managed_identity_checks_what_is_asked(
+def test_managed_identity_checks_its_parameters(
     directory: Emulator, status: int, changes: dict[str, str]
 ) -> None:
     params = {"api-version": "2019-08-01", "resource": "https://cloudpartner.azure.com", **changes}
@@ -216,6 +216,20 @@ def test_managed_identity_checks_what_is_asked(
         session.headers["X-IDENTITY-HEADER"] = "header"
         answer = session.get(f"{directory.url}/msi/token", params=params, verify=directory.ca, timeout=10)
     assert (answer.status_code, answer.json()["statusCode"]) == (status, status)
+
+
+def test_msal_discovers_the_hosts_of_the_authority(directory: Emulator) -> None:
+    host = "login.microsoftonline.com"
+    endpoint = f"https://{host}/{TENANT}/oauth2/v2.0/authorize"
+    url = f"{directory.url}/common/discovery/instance"
+    query = {"api-version": "1.1", "authorization_endpoint": endpoint}
+    found = requests.get(url, params=query, verify=directory.ca, timeout=10).json()
+    assert found["tenant_discovery_endpoint"] == (
+        f"https://{host}/{TENANT}/v2.0/.well-known/openid-configuration"
+    )
+    assert [one["aliases"] for one in found["metadata"]] == [[host]]
+    refused = requests.get(url, verify=directory.ca, timeout=10)
+    assert (refused.status_code, refused.json()["error"]) == (400, "invalid_request")
 
 
 def test_discovery_of_both_versions(directory: Emulator) -> None:
@@ -292,12 +306,12 @@ def test_errors_are_as_entra_gives_them(
     assert {"timestamp", "trace_id", "correlation_id"} <= set(document)
 
 
-async def test_an_unknown_tenant_is_told_by_azure_identity(directory: Emulator) -> None:
+async def test_azure_identity_reports_an_unknown_tenant(directory: Emulator) -> None:
     unknown = aio.ClientSecretCredential("nowhere", "secret", "s3cret/+&=", **options(directory))
     async with unknown:
         with pytest.raises(ClientAuthenticationError, match="AADSTS90002"):
             await unknown.get_token(SCOPE)
-    # This one asks for the tenant's configuration first, and has its own words when there is none.
+    # This credential requests the configuration of the tenant first, and has an own message if that fails.
     with (
         ClientSecretCredential("nowhere", "secret", "s3cret/+&=", **options(directory)) as credential,
         pytest.raises(ClientAuthenticationError, match="tenant name or GUID"),
@@ -305,7 +319,7 @@ async def test_an_unknown_tenant_is_told_by_azure_identity(directory: Emulator) 
         credential.get_token(SCOPE)
 
 
-def test_a_principal_that_is_not_registered_gets_a_token_and_is_forbidden(directory: Emulator) -> None:
+def test_an_unregistered_principal_gets_a_token_and_then_403(directory: Emulator) -> None:
     with ClientSecretCredential(TENANT, "stranger", "a-strangers-secret", **options(directory)) as credential:
         token = credential.get_token(SCOPE).token
     assert call(directory, token).json() == []

@@ -16,13 +16,16 @@ from airflow_provider_cpp.emulator.documents import (
     overview_document,
     status_document,
     submission_document,
-    timestamp,
 )
-from airflow_provider_cpp.emulator.service import Offer, Service, ServiceError
+from airflow_provider_cpp.emulator.offers import Offer, ServiceError, timestamp
+from airflow_provider_cpp.emulator.service import Service
 
 MINUTE, HOUR, DAY = 60, 3600, 86400
 UNTIL_PREVIEW = 10 * MINUTE + 2.5 * DAY + 18 * HOUR + 45 * MINUTE
 EMAILS = {"metadata": {"notification-emails": "a@contoso.com,b@contoso.com"}}
+
+
+both_variants = pytest.mark.parametrize("migrated", [True, False], ids=["migrated", "classic"])
 
 
 class Clock:
@@ -32,18 +35,18 @@ class Clock:
     def __call__(self) -> float:
         return self.now
 
-    def pass_(self, seconds: float) -> None:
+    def advance(self, seconds: float) -> None:
         self.now += seconds
 
 
-def planted(*, time_scale: float = 1, **offer: Any) -> tuple[Service, Offer, Clock]:
+def loaded(*, time_scale: float = 1, **offer: Any) -> tuple[Service, Offer, Clock]:
     clock = Clock()
     service = Service(clock, time_scale)
     document = {
         "publishers": [{"id": "contoso", "offers": [{"id": "one", "state": "preview", **offer}]}],
         "principals": [],
     }
-    service.plant(seeds.parse(document))
+    service.load_seed(seeds.parse(document))
     return service, service.offer("contoso", "one"), clock
 
 
@@ -58,55 +61,69 @@ def step_states(service: Service, operation: Any) -> list[tuple[str, str, int]]:
     return [(step.id, step.status, step.percent) for step in service.progress(operation).steps]
 
 
-def test_a_publish_moves_through_its_steps_to_the_signoff() -> None:
-    service, offer, clock = planted(state="never-published")
+@both_variants
+def test_a_publish_moves_through_its_steps_to_the_signoff(migrated: bool) -> None:
+    service, offer, clock = loaded(state="never-published", migrated=migrated)
     assert (service.status(offer), offer.version) == ("neverPublished", 1)
     publish = service.publish(offer, EMAILS)
     assert (publish.version, publish.offer_version, offer.version) == (2, 1, 2)
     assert step_states(service, publish)[0] == ("displaydummycertify", "inProgress", 0)
-    clock.pass_(5 * MINUTE)
+    clock.advance(5 * MINUTE)
     assert step_states(service, publish)[0] == ("displaydummycertify", "inProgress", 50)
-    clock.pass_(5 * MINUTE + 1.25 * DAY)
+    clock.advance(5 * MINUTE + 1.25 * DAY)
     assert step_states(service, publish) == [
         ("displaydummycertify", "complete", 100),
         ("displaycertify", "inProgress", 50),
         ("displayprovision", "notStarted", 0),
         ("displaypackage", "notStarted", 0),
         ("publisher-signoff", "notStarted", 0),
+        ("live", "notStarted", 0),
     ]
     assert service.status(offer) == "running"
     assert service.slots(offer) == {"preview": None, "production": None}
-    clock.pass_(1.25 * DAY + 18 * HOUR + 45 * MINUTE)
+    clock.advance(1.25 * DAY + 18 * HOUR + 45 * MINUTE)
     assert [status for _, status, _ in step_states(service, publish)] == [
         *["complete"] * 4,
         "waitingForPublisherReview",
+        "notStarted",
     ]
-    assert service.progress(publish).status == "running"
+    assert service.progress(publish).status == ("succeeded" if migrated else "running")
     assert service.status(offer) == "waitingForPublisherReview"
     assert service.slots(offer) == {"preview": 2, "production": None}
 
 
-def test_go_live_completes_the_publish_and_takes_days_of_its_own() -> None:
-    service, offer, clock = planted()
+@both_variants
+def test_go_live_completes_the_signoff_and_takes_days_of_its_own(migrated: bool) -> None:
+    success = "succeeded" if migrated else "completed"
+    service, offer, clock = loaded(migrated=migrated)
+    before = service.progress(offer.operations[0])
+    clock.advance(MINUTE)
     go_live = service.go_live(offer)
     publish = offer.operations[0]
-    assert service.progress(publish).status == "completed"
-    assert step_states(service, publish)[-1] == ("publisher-signoff", "complete", 100)
+    assert service.progress(publish).status == success
+    # The publish of a migrated offer ended before.
+    assert service.progress(publish).changed == (before.changed if migrated else clock.now)
+    assert step_states(service, publish)[4:] == [
+        ("publisher-signoff", "complete", 100),
+        ("live", "notStarted", 0),
+    ]
+    live = operation_document(service, offer, publish)["steps"][-1]
+    assert (live["id"], live["status"]) == ("live", "inProgress")
     assert step_states(service, go_live) == [("live", "inProgress", 0)]
     assert service.status(offer) == "running"
-    clock.pass_(3 * DAY - 1)
+    clock.advance(3 * DAY - 1)
     assert service.slots(offer) == {"preview": 2, "production": None}
     assert service.progress(go_live).status == "running"
-    clock.pass_(1)
-    assert service.progress(go_live).status == "completed"
+    clock.advance(1)
+    assert service.progress(go_live).status == success
     assert service.slots(offer) == {"preview": 2, "production": 2}
     assert service.status(offer) == "succeeded"
 
 
-def test_the_time_scale_divides_every_duration_and_stays_with_the_operation() -> None:
-    service, offer, clock = planted(time_scale=DAY)
+def test_the_time_scale_divides_durations_and_stays_with_operations() -> None:
+    service, offer, clock = loaded(time_scale=DAY)
     go_live = service.go_live(offer)
-    clock.pass_(1.5)
+    clock.advance(1.5)
     assert step_states(service, go_live) == [("live", "inProgress", 50)]
     slower = Service(clock, 1)
     slower.load(service.dump())
@@ -114,116 +131,143 @@ def test_the_time_scale_divides_every_duration_and_stays_with_the_operation() ->
 
 
 def test_go_live_is_refused_while_the_publish_is_on_its_way() -> None:
-    service, offer, clock = planted(state="publishing")
-    clock.pass_(UNTIL_PREVIEW - 1)
+    service, offer, clock = loaded(state="publishing")
+    clock.advance(UNTIL_PREVIEW - 1)
     message = refused(409, service.go_live, offer)
     assert "publish" in message
     assert offer.operations[0].id in message
     assert "displaypackage" in message
-    clock.pass_(1)
+    clock.advance(1)
     service.go_live(offer)
 
 
 @pytest.mark.parametrize("state", ["never-published", "live"])
 def test_go_live_needs_something_in_preview_beyond_production(state: str) -> None:
-    service, offer, _ = planted(state=state)
+    service, offer, _ = loaded(state=state)
     refused(400, service.go_live, offer)
 
 
 def test_nothing_else_starts_while_a_go_live_runs() -> None:
-    service, offer, _ = planted()
+    service, offer, _ = loaded()
     go_live = service.go_live(offer)
     assert go_live.id in refused(409, service.go_live, offer)
     assert "go-live" in refused(409, service.publish, offer, EMAILS)
 
 
-def test_a_publish_that_awaits_the_signoff_blocks_another_until_it_is_canceled() -> None:
-    service, offer, _ = planted(liveVersion=1)
+def test_a_preview_blocks_another_publish_only_if_not_migrated() -> None:
+    service, offer, _ = loaded(liveVersion=1, migrated=False)
     assert "publisher-signoff" in refused(409, service.publish, offer, EMAILS)
+    service, offer, clock = loaded(liveVersion=1)
+    assert service.publish(offer, EMAILS).version == 3
     assert service.slots(offer) == {"preview": 2, "production": 1}
+    refused(409, service.go_live, offer)
+    clock.advance(UNTIL_PREVIEW)
+    assert service.go_live(offer).version == 3
+
+
+@both_variants
+def test_cancel_in_preview_withdraws_the_preview_at_once(migrated: bool) -> None:
+    service, offer, _ = loaded(liveVersion=1, migrated=migrated)
+    assert service.slots(offer) == {"preview": 2, "production": 1}
+    assert operation_document(service, offer, offer.operations[-1])["cancellationRequestState"] == "canCancel"
     cancellation = service.cancel(offer, None)
-    assert cancellation.at_once
-    assert service.progress(offer.operations[-1]).status == "canceled"
+    assert (cancellation.accepted, cancellation.at_once) == (True, True)
+    document = operation_document(service, offer, offer.operations[-1])
+    assert document["status"] == ("succeeded" if migrated else "canceled")
+    assert document["cancellationRequestState"] == "canceled"
+    assert document["previewLinks"] == []
+    assert service.status(offer) == "canceled"
     assert service.slots(offer) == {"preview": 1, "production": 1}
+    assert not service.cancel(offer, None).accepted
+    refused(400, service.go_live, offer)
     assert service.publish(offer, EMAILS).version == 3
 
 
+def test_a_go_live_after_a_failed_publish_takes_the_older_preview() -> None:
+    service, offer, clock = loaded(fail={"step": "displaycertify", "messages": [], "times": 1})
+    service.publish(offer, EMAILS)
+    clock.advance(UNTIL_PREVIEW)
+    assert service.status(offer) == "failed"
+    assert service.go_live(offer).version == 2
+    assert step_states(service, offer.operations[0])[4] == ("publisher-signoff", "complete", 100)
+
+
 def test_cancel_takes_minutes_while_a_step_runs() -> None:
-    service, offer, clock = planted(state="publishing")
-    clock.pass_(5 * MINUTE)
+    service, offer, clock = loaded(state="publishing")
+    clock.advance(5 * MINUTE)
     first = service.cancel(offer, EMAILS)
     assert (first.accepted, first.at_once) == (True, False)
-    clock.pass_(2 * MINUTE - 1)
+    clock.advance(2 * MINUTE - 1)
     publish = offer.operations[0]
-    assert operation_document(service, publish)["cancellationRequestState"] == "canceling"
+    assert operation_document(service, offer, publish)["cancellationRequestState"] == "canceling"
     assert service.progress(publish).status == "running"
     assert step_states(service, publish)[0] == ("displaydummycertify", "inProgress", 50)
     again = service.cancel(offer, None)
     assert (again.operation, again.accepted) == (publish, False)
     assert "being canceled" in refused(409, service.publish, offer, EMAILS)
-    clock.pass_(1)
+    clock.advance(1)
     assert service.progress(publish).status == "canceled"
     assert step_states(service, publish)[0] == ("displaydummycertify", "canceled", 50)
     assert service.status(offer) == "canceled"
-    assert operation_document(service, publish)["cancellationRequestState"] == "canceled"
+    assert operation_document(service, offer, publish)["cancellationRequestState"] == "canceled"
 
 
-def test_a_canceled_operation_stays_canceled_even_if_it_had_been_done_meanwhile() -> None:
-    service, offer, clock = planted(state="going-live")
-    clock.pass_(3 * DAY - 1)
+def test_a_canceled_operation_stays_canceled_after_its_planned_end() -> None:
+    service, offer, clock = loaded(state="going-live")
+    clock.advance(3 * DAY - 1)
     service.cancel(offer, None)
-    clock.pass_(3 * DAY)
+    clock.advance(3 * DAY)
     assert service.status(offer) == "canceled"
     assert service.slots(offer) == {"preview": 2, "production": None}
     service.go_live(offer)
 
 
 def test_cancel_without_anything_running_changes_nothing() -> None:
-    service, offer, _ = planted(state="live")
+    service, offer, _ = loaded(state="live")
     before = service.dump()
     cancellation = service.cancel(offer, EMAILS)
     assert (cancellation.operation, cancellation.accepted) == (offer.operations[-1], False)
     assert service.dump() == before
-    service, offer, _ = planted(state="never-published")
+    service, offer, _ = loaded(state="never-published")
     assert service.cancel(offer, None).operation is None
 
 
 def test_a_step_fails_as_often_as_the_seed_says() -> None:
     messages = ["<p>The image has <b>no</b> agent.</p>"]
     failing = {"step": "displaycertify", "messages": messages, "times": 1}
-    service, offer, clock = planted(state="publishing", fail=failing)
-    clock.pass_(10 * DAY)
+    service, offer, clock = loaded(state="publishing", fail=failing)
+    clock.advance(10 * DAY)
     publish = offer.operations[0]
     assert [status for _, status, _ in step_states(service, publish)] == [
         "complete",
         "failed",
-        *["notStarted"] * 3,
+        *["notStarted"] * 4,
     ]
     assert service.status(offer) == "failed"
-    document = operation_document(service, publish)
+    document = operation_document(service, offer, publish)
     assert document["status"] == "failed"
     assert [(one["messageHtml"], one["level"]) for one in document["messages"]] == [(messages[0], "error")]
     assert document["steps"][1]["messages"] == document["messages"]
     service.publish(offer, EMAILS)
-    clock.pass_(10 * DAY)
+    clock.advance(10 * DAY)
     assert service.status(offer) == "waitingForPublisherReview"
 
 
-def test_a_failed_go_live_leaves_the_version_in_preview_for_another_try() -> None:
-    service, offer, clock = planted(fail={"step": "live", "messages": ["No."], "times": 1})
+def test_a_failed_go_live_leaves_the_version_in_preview() -> None:
+    service, offer, clock = loaded(fail={"step": "live", "messages": ["No."], "times": 1})
     service.go_live(offer)
-    clock.pass_(4 * DAY)
+    clock.advance(4 * DAY)
     assert service.status(offer) == "failed"
     assert service.slots(offer) == {"preview": 2, "production": None}
     second = service.go_live(offer)
-    clock.pass_(4 * DAY)
+    clock.advance(4 * DAY)
     assert service.slots(offer)["production"] == second.version == 2
 
 
 def test_step_durations_come_from_the_seed() -> None:
-    service, offer, clock = planted(stepSeconds={"live": 7})
+    service, offer, clock = loaded(stepSeconds={"live": 7})
     service.go_live(offer)
-    clock.pass_(7)
+    clock.advance(7)
     assert service.status(offer) == "succeeded"
 
 
@@ -231,29 +275,29 @@ def test_step_durations_come_from_the_seed() -> None:
 def test_an_incomplete_definition_fails_validation(missing: str) -> None:
     definition = seeds.default_definition("one")
     del definition[missing]
-    service, offer, _ = planted(state="never-published", definition=definition)
+    service, offer, _ = loaded(state="never-published", definition=definition)
     assert missing in refused(422, service.publish, offer, EMAILS)
     assert offer.version == 1
 
 
 def test_the_seed_can_make_an_offer_invalid() -> None:
-    service, offer, _ = planted(state="never-published", invalid="No logo.")
+    service, offer, _ = loaded(state="never-published", invalid="No logo.")
     assert "No logo." in refused(422, service.publish, offer, EMAILS)
 
 
 @pytest.mark.parametrize("body", [None, [], {}, {"metadata": {"notification-emails": 5}}, {"metadata": []}])
 def test_publish_needs_its_body(body: Any) -> None:
-    service, offer, _ = planted(state="never-published")
+    service, offer, _ = loaded(state="never-published")
     refused(400, service.publish, offer, body)
 
 
 def test_an_address_without_an_at_sign_is_refused() -> None:
-    service, offer, _ = planted(state="never-published")
+    service, offer, _ = loaded(state="never-published")
     refused(400, service.publish, offer, {"metadata": {"notification-emails": "a@x,nobody"}})
 
 
 def test_the_draft_can_be_edited_while_its_older_self_is_published() -> None:
-    service, offer, _ = planted(state="publishing")
+    service, offer, _ = loaded(state="publishing")
     definition = {**offer.definition, "displayText": "New"}
     service.put_offer("contoso", "one", {"definition": definition}, offer.etag)
     assert service.at_version(offer, "2").definition["displayText"] == "One"
@@ -261,28 +305,29 @@ def test_the_draft_can_be_edited_while_its_older_self_is_published() -> None:
 
 
 def test_entity_tags_guard_the_draft() -> None:
-    service, offer, _ = planted(state="never-published")
+    service, offer, _ = loaded(state="never-published")
     body = {"definition": offer.definition}
     etag = offer.etag
-    refused(400, service.put_offer, "contoso", "one", body, None)
+    refused(409, service.put_offer, "contoso", "one", body, None)
     refused(412, service.put_offer, "contoso", "one", body, '"other"')
     refused(412, service.put_offer, "contoso", "another", body, "*")
     service.publish(offer, EMAILS)
     refused(412, service.put_offer, "contoso", "one", body, etag)
     assert service.put_offer("contoso", "one", body, "*") == (offer, False)
+    assert len({etag, offer.etag, service.put_offer("contoso", "one", body, offer.etag)[0].etag}) == 3
 
 
 @pytest.mark.parametrize(
     "body",
     [None, {}, {"definition": []}, {"definition": {}, "id": "x"}, {"definition": {}, "offerTypeId": "x"}],
 )
-def test_put_refuses_what_is_not_this_offer(body: Any) -> None:
-    service, _, _ = planted()
+def test_put_refuses_the_body_of_another_offer(body: Any) -> None:
+    service, _, _ = loaded()
     refused(400, service.put_offer, "contoso", "one", body, "*")
 
 
 def test_a_new_offer_needs_its_type() -> None:
-    service, _, _ = planted()
+    service, _, _ = loaded()
     refused(400, service.put_offer, "contoso", "new", {"definition": {}}, None)
     body = {"definition": {}, "offerTypeId": "microsoft-azure-applications"}
     offer, created = service.put_offer("contoso", "new", body, None)
@@ -291,63 +336,58 @@ def test_a_new_offer_needs_its_type() -> None:
 
 
 def test_other_offer_types_are_not_provisioned() -> None:
-    service, offer, _ = planted(state="publishing", offerTypeId="microsoft-azure-applications")
+    service, offer, _ = loaded(state="publishing", offerTypeId="microsoft-azure-applications")
     assert "displayprovision" not in [step.id for step in service.progress(offer.operations[0]).steps]
 
 
-def test_an_operation_of_an_offer_that_is_not_migrated_is_found_by_version_and_slot() -> None:
-    service, offer, clock = planted(migrated=False, fail={"step": "live", "messages": [], "times": 1})
+def test_a_classic_operation_is_found_by_version_and_slot_and_by_id() -> None:
+    service, offer, clock = loaded(migrated=False, fail={"step": "live", "messages": [], "times": 1})
     publish = offer.operations[0]
     assert location(offer, publish) == "/api/operations/contoso$one$2$preview?api-version=2017-10-31"
     first = service.go_live(offer)
-    clock.pass_(4 * DAY)
+    clock.advance(4 * DAY)
     second = service.go_live(offer)
     assert location(offer, first) == location(offer, second)
     assert service.operation_of_version(offer, "2", "production") is second
     assert service.operation_of_version(offer, "2", "preview") is publish
     refused(404, service.operation_of_version, offer, "2", "draft")
     refused(404, service.operation_of_version, offer, "3", "preview")
-    refused(404, service.operation, offer, publish.id)
+    assert service.operation_of_version(offer, "2", "Preview") is publish
+    assert service.operation(offer, publish.id) is publish
+    assert service.operation(offer, first.id) is first
 
 
-def test_slots_and_versions_hold_what_was_put_there() -> None:
-    service, offer, _ = planted(liveVersion=1)
+def test_slots_and_versions_hold_the_published_definitions() -> None:
+    service, offer, _ = loaded(liveVersion=1)
     assert service.in_slot(offer, "preview").version == 2
     assert service.in_slot(offer, "production").version == 1
     assert service.at_version(offer, "1").version == 1
     assert service.in_slot(offer, "draft").version == 2
     refused(404, service.at_version, offer, "7")
     refused(404, service.in_slot, offer, "elsewhere")
-    service, fresh, _ = planted(state="never-published")
+    service, fresh, _ = loaded(state="never-published")
     assert service.at_version(fresh, "1").definition == fresh.definition
     refused(404, service.in_slot, fresh, "preview")
 
 
-def test_the_status_of_an_offer_shows_the_steps_of_publish_and_go_live() -> None:
-    service, offer, clock = planted()
+def test_the_offer_status_shows_the_steps_of_publish_and_go_live() -> None:
+    service, offer, clock = loaded()
     document = status_document(service, offer)
     assert [(step["stepName"], step["status"]) for step in document["steps"]][-2:] == [
         ("publisher-signoff", "waitingForPublisherReview"),
         ("live", "notStarted"),
     ]
     service.go_live(offer)
-    clock.pass_(3 * DAY)
+    clock.advance(3 * DAY)
     document = status_document(service, offer)
     assert [step["id"] for step in document["steps"]].count("live") == 1
     assert {step["status"] for step in document["steps"]} == {"complete"}
-    _, fresh, _ = planted(state="never-published")
+    _, fresh, _ = loaded(state="never-published")
     assert status_document(service, fresh)["steps"] == []
 
 
-def test_the_status_of_an_offer_that_is_not_migrated_is_in_pascal_case() -> None:
-    service, offer, _ = planted(migrated=False)
-    document = status_document(service, offer)
-    assert document["status"] == "WaitingForPublisherReview"
-    assert document["steps"][0]["status"] == "Complete"
-
-
 def test_a_list_item_has_its_own_names() -> None:
-    service, offer, _ = planted(state="never-published")
+    service, offer, _ = loaded(state="never-published")
     publish = service.publish(offer, EMAILS)
     document = submission_document(service, offer, publish)
     assert document["submissionType"] == "publish"
@@ -358,22 +398,22 @@ def test_a_list_item_has_its_own_names() -> None:
 
 
 def test_go_live_uses_the_addresses_of_the_publish() -> None:
-    service, offer, clock = planted(state="never-published")
+    service, offer, clock = loaded(state="never-published")
     service.publish(offer, EMAILS)
-    clock.pass_(UNTIL_PREVIEW)
+    clock.advance(UNTIL_PREVIEW)
     assert service.go_live(offer).emails == "a@contoso.com,b@contoso.com"
 
 
 def test_secret_values_are_not_returned() -> None:
     definition = {**seeds.default_definition("one"), "leads": [{"accountKey": "k", "name": "n"}]}
-    service, offer, _ = planted(definition=definition)
+    service, offer, _ = loaded(definition=definition)
     document = offer_document(service, service.draft(offer))
     assert document["definition"]["leads"] == [{"name": "n"}]
 
 
 def test_everything_survives_being_dumped_and_loaded_as_json() -> None:
     fail = {"step": "live", "messages": ["No."], "times": 2}
-    service, offer, clock = planted(liveVersion=1, migrated=False, fail=fail)
+    service, offer, clock = loaded(liveVersion=1, migrated=False, fail=fail)
     service.go_live(offer)
     service.cancel(offer, None)
     restarted = Service(clock)
@@ -385,12 +425,12 @@ def test_everything_survives_being_dumped_and_loaded_as_json() -> None:
     assert restarted.in_slot(same, "production").version == 1
 
 
-def test_the_past_is_without_what_came_later() -> None:
-    service, offer, clock = planted(liveVersion=1, time_scale=2)
+def test_a_past_state_lacks_later_operations() -> None:
+    service, offer, clock = loaded(liveVersion=1, time_scale=2)
     before = status_document(service, offer)
-    clock.pass_(30)
+    clock.advance(30)
     go_live = service.go_live(offer)
-    clock.pass_(30)
+    clock.advance(30)
     past = service.lagging(61)  # half of it here
     then = past.offer("contoso", "one")
     assert status_document(past, then) == before
@@ -402,25 +442,26 @@ def test_the_past_is_without_what_came_later() -> None:
     assert service.offer("contoso", "one").operations[-1] is go_live
 
 
-def test_the_past_is_without_a_later_cancellation() -> None:
-    service, offer, clock = planted(state="publishing")
-    clock.pass_(MINUTE)
-    document = operation_document(service, offer.operations[0])
-    clock.pass_(MINUTE)
+def test_a_past_state_lacks_later_cancellations() -> None:
+    service, offer, clock = loaded(state="publishing")
+    clock.advance(MINUTE)
+    document = operation_document(service, offer, offer.operations[0])
+    clock.advance(MINUTE)
     service.cancel(offer, None)
-    clock.pass_(3 * MINUTE)
+    clock.advance(3 * MINUTE)
     past = service.lagging(4 * MINUTE)
-    assert operation_document(past, past.offer("contoso", "one").operations[0]) == document
+    then = past.offer("contoso", "one")
+    assert operation_document(past, then, then.operations[0]) == document
     past = service.lagging(2 * MINUTE)
     assert past.status(past.offer("contoso", "one")) == "running"
     past = service.lagging(MINUTE)
     assert past.status(past.offer("contoso", "one")) == "canceled"
 
 
-def test_the_past_is_without_the_version_of_a_later_publish() -> None:
-    service, offer, clock = planted(state="live")
+def test_a_past_state_lacks_versions_of_later_publishes() -> None:
+    service, offer, clock = loaded(state="live")
     etag = offer.etag
-    clock.pass_(1)
+    clock.advance(1)
     service.put_offer("contoso", "one", {"definition": {**offer.definition, "displayText": "New"}}, "*")
     service.publish(offer, EMAILS)
     past = service.lagging(1)
@@ -440,10 +481,10 @@ def test_the_past_is_without_the_version_of_a_later_publish() -> None:
         ("live", "succeeded"),
     ],
 )
-def test_the_past_begins_with_the_seed(state: str, status: str) -> None:
-    service, offer, clock = planted(state=state)
+def test_a_past_state_is_never_older_than_the_seed(state: str, status: str) -> None:
+    service, offer, clock = loaded(state=state)
     overview = overview_document(service, offer)
-    clock.pass_(MINUTE)
+    clock.advance(MINUTE)
     restarted = Service(clock)
     restarted.load(json.loads(json.dumps(service.dump())))
     past = restarted.lagging(float("inf"))
@@ -452,18 +493,18 @@ def test_the_past_begins_with_the_seed(state: str, status: str) -> None:
     assert overview_document(past, then) == overview
 
 
-def test_a_clock_that_is_off_shows_in_what_is_said_only() -> None:
-    service, offer, clock = planted(state="publishing")
+def test_a_clock_offset_changes_times_in_responses_only() -> None:
+    service, offer, clock = loaded(state="publishing")
     off = Service(clock, clock_offset=-HOUR)
     off.load(json.loads(json.dumps(service.dump())))
-    clock.pass_(UNTIL_PREVIEW)
+    clock.advance(UNTIL_PREVIEW)
     (same,) = off.offers()
     assert off.status(same) == service.status(offer) == "waitingForPublisherReview"
 
     def times(one: Service) -> list[str]:
         offer = one.offer("contoso", "one")
         submission = submission_document(one, offer, offer.operations[0])
-        step = operation_document(one, offer.operations[0])["steps"][0]
+        step = operation_document(one, offer, offer.operations[0])["steps"][0]
         return [
             offer_document(one, one.draft(offer))["changedTime"],
             submission["changedTime"],
@@ -478,9 +519,9 @@ def test_a_clock_that_is_off_shows_in_what_is_said_only() -> None:
     assert hours == [-1] * 4
 
 
-def test_a_clock_that_was_set_back_harms_nothing() -> None:
-    service, offer, clock = planted(state="going-live", stepSeconds={"live": 0})
-    clock.pass_(-DAY)
+def test_a_clock_that_is_set_back_is_harmless() -> None:
+    service, offer, clock = loaded(state="going-live", stepSeconds={"live": 0})
+    clock.advance(-DAY)
     assert step_states(service, offer.operations[-1]) == [("live", "inProgress", 0)]
 
 
@@ -497,6 +538,29 @@ def test_timestamps_have_up_to_seven_digits(seconds: float, text: str) -> None:
     assert len(timestamp(seconds)) <= len("2017-03-28T19:50:36.1234567Z")
 
 
+@both_variants
+@pytest.mark.parametrize(
+    ("state", "status", "operations"),
+    [
+        ("publishing", "running", ["running"]),
+        ("preview", "waitingForPublisherReview", ["preview"]),
+        ("going-live", "running", ["success", "running"]),
+        ("live", "succeeded", ["success", "success"]),
+    ],
+)
+def test_seed_states_have_both_variants(
+    state: str, status: str, operations: list[str], migrated: bool
+) -> None:
+    words = {
+        "preview": "succeeded" if migrated else "running",
+        "success": "succeeded" if migrated else "completed",
+    }
+    service, offer, _ = loaded(state=state, migrated=migrated)
+    assert service.status(offer) == status
+    states = [service.progress(one).status for one in offer.operations]
+    assert states == [words.get(word, word) for word in operations]
+
+
 SEED: dict[str, Any] = {"publishers": [{"id": "p", "offers": [{"id": "o"}]}], "principals": []}
 
 
@@ -506,7 +570,6 @@ SEED: dict[str, Any] = {"publishers": [{"id": "p", "offers": [{"id": "o"}]}], "p
         ("the document", []),
         ("publishers", {"principals": []}),
         ("publishers", {"publishers": [], "principals": []}),
-        ("principals", {"publishers": SEED["publishers"]}),
         ("extra", {**SEED, "extra": 1}),
         ("publishers[0].offers", {**SEED, "publishers": [{"id": "p"}]}),
         ("publishers[0].offers", {**SEED, "publishers": [{"id": "p", "offers": [{"id": "o"}, {"id": "o"}]}]}),
@@ -523,7 +586,7 @@ SEED: dict[str, Any] = {"publishers": [{"id": "p", "offers": [{"id": "o"}]}], "p
                 ("stepSeconds.nap", {"id": "o", "stepSeconds": {"nap": 1}}),
                 ("stepSeconds.live", {"id": "o", "stepSeconds": {"live": "1"}}),
                 ("fail.step", {"id": "o", "fail": {"step": "nap", "messages": []}}),
-                ("fail.messages", {"id": "o", "fail": {"step": "live", "messages": [1]}}),
+                ("fail.messages[0]", {"id": "o", "fail": {"step": "live", "messages": [1]}}),
                 ("stat", {"id": "o", "stat": "live"}),
             ]
         ],
@@ -551,6 +614,24 @@ def test_a_bad_seed_is_refused_in_one_line_that_names_the_key(key: str, document
         seeds.parse(document)
     assert f"seed: {key}: " in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("offer", "message"),
+    [
+        ({"id": "o", "stat": "live"}, "offers[0].stat: is an unknown key; did you mean 'state'?"),
+        ({"id": "o", "fail": {"stp": "live"}}, "offers[0].fail.stp: is an unknown key; did you mean 'step'?"),
+        (
+            {"id": "o", "stepSeconds": {"nap": 1}},
+            "offers[0].stepSeconds.nap: is an unknown step; the steps are",
+        ),
+        ({"id": "o", "zzz": 1}, "offers[0].zzz: is an unknown key; the keys are id, offerTypeId, migrated"),
+    ],
+)
+def test_an_unknown_key_of_a_seed_suggests_a_known_one(offer: dict[str, Any], message: str) -> None:
+    with pytest.raises(seeds.SeedError) as caught:
+        seeds.parse({"publishers": [{"id": "p", "offers": [offer]}]})
+    assert message in str(caught.value)
 
 
 def test_the_built_in_seed_is_as_documented() -> None:

@@ -233,7 +233,9 @@ def operations(emulator: Emulator, offer: str, kind: str = "goLive") -> list[dic
 
 
 def state_of(emulator: Emulator, offer: str, kind: str = "goLive") -> str:
-    return str(operations(emulator, offer, kind)[0]["submissionState"])
+    """The state of an offer's latest operation; `completed` for the success words of both variants."""
+    state = str(operations(emulator, offer, kind)[0]["submissionState"])
+    return "completed" if state == "succeeded" else state
 
 
 def revise(offer: str, text: str = "Changed") -> None:

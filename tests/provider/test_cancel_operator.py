@@ -1,4 +1,4 @@
-"""`CancelOperator`; what a hook and a kill do to cancel is in `test_canceling`."""
+"""`CancelOperator`. Tests of `cancel_on_kill` are in `test_canceling`."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from airflow_provider_cpp.exceptions import (
 )
 from airflow_provider_cpp.hooks.cloud_partner import CloudPartnerHook
 from airflow_provider_cpp.operators.cloud_partner import CancelOperator
+from airflow_provider_cpp.release import cancellation
 
 if TYPE_CHECKING:
     from dev.emulator_process import Emulator
@@ -39,9 +40,9 @@ at_signoff = pytest.mark.parametrize("offer", ["slow", "slow-classic"])
 
 
 def cancel(offer: str, **arguments: Any) -> CancelOperator:
-    """The task; it hardly rests between two polls."""
-    patience = {"poke_interval": 0.01, "max_wait": 0.05, "timeout": 60}
-    return CancelOperator(task_id="cancel", offer_id=offer, **{**patience, **arguments})
+    """The task, with short poll intervals."""
+    polling = {"poke_interval": 0.01, "max_wait": 0.05, "timeout": 60}
+    return CancelOperator(task_id="cancel", offer_id=offer, **{**polling, **arguments})
 
 
 def posts(emulator: Emulator) -> list[dict[str, Any]]:
@@ -49,7 +50,7 @@ def posts(emulator: Emulator) -> list[dict[str, Any]]:
 
 
 def effects(emulator: Emulator) -> int:
-    """How many requests canceled something."""
+    """Number of requests that had an effect."""
     return sum(post["effect"] for post in posts(emulator))
 
 
@@ -57,17 +58,23 @@ def location_of(emulator: Emulator, offer: str, kind: str) -> str:
     return str(operations(emulator, offer, kind)[0]["location"])
 
 
+def state_of_offer(emulator: Emulator, offer: str) -> tuple[str, int | None]:
+    """The status of an offer, and the version in its preview."""
+    found = emulator.offers()[f"contoso/{offer}"]
+    return found["status"], found["slots"]["preview"]
+
+
 def show(emulator: Emulator, location: str, count: int, **changes: Any) -> None:
-    """Let the next polls of an operation be answered as now, but for some changes."""
+    """Let the next polls of an operation return its current state with some changes."""
     body = json.dumps(CloudPartnerHook().get_operation(location).raw | changes)
     emulator.inject(path=re.escape(location.partition("?")[0]), count=count, replace={"body": body})
 
 
-# --- nothing runs ---
+# --- nothing to cancel ---
 
 
 @nothing_runs
-def test_where_nothing_runs_nothing_is_sent_and_none_returned(
+def test_without_an_operation_no_request_is_sent(
     emulator: Emulator, context: Context, offer: str, log: Log
 ) -> None:
     assert cancel(offer).execute(context) is None
@@ -76,26 +83,26 @@ def test_where_nothing_runs_nothing_is_sent_and_none_returned(
 
 
 @nothing_runs
-def test_that_nothing_runs_is_an_error_if_asked_for(emulator: Emulator, context: Context, offer: str) -> None:
+def test_without_an_operation_missing_ok_false_is_an_error(
+    emulator: Emulator, context: Context, offer: str
+) -> None:
     with pytest.raises(NotFoundError, match=f"contoso/{offer}: nothing runs on the offer"):
         cancel(offer, missing_ok=False).execute(context)
     assert posts(emulator) == []
 
 
-def test_an_offer_that_does_not_exist_is_an_error_though_nothing_runs_on_it(
-    emulator: Emulator, context: Context
-) -> None:
+def test_an_unknown_offer_is_an_error(emulator: Emulator, context: Context) -> None:
     with pytest.raises(NotFoundError, match="contoso/nowhere"):
         cancel("nowhere").execute(context)
     assert posts(emulator) == []
 
 
-# --- what runs is canceled ---
+# --- a running operation, or a preview ---
 
 
 @both_ways
 @whatever_runs
-def test_what_runs_is_canceled_and_waited_for(
+def test_a_running_operation_is_canceled_and_waited_for(
     emulator: Emulator, context: Context, offer: str, kind: str, deferrable: bool
 ) -> None:
     location = location_of(emulator, offer, kind)
@@ -105,7 +112,7 @@ def test_what_runs_is_canceled_and_waited_for(
 
 
 @both_ways
-def test_the_wait_lasts_until_the_operation_itself_is_shown_as_canceled(
+def test_polling_lasts_until_the_operation_is_canceled(
     emulator: Emulator, context: Context, deferrable: bool
 ) -> None:
     location = location_of(emulator, "going-live", "goLive")
@@ -118,16 +125,76 @@ def test_the_wait_lasts_until_the_operation_itself_is_shown_as_canceled(
 
 
 @at_signoff
-def test_a_publish_that_awaits_the_signoff_is_canceled_at_once(
-    emulator: Emulator, context: Context, offer: str
+@pytest.mark.parametrize("wait", [True, False])
+def test_a_preview_that_awaits_the_signoff_is_withdrawn(
+    emulator: Emulator, context: Context, offer: str, wait: bool
 ) -> None:
-    assert cancel(offer).execute(context) == location_of(emulator, offer, "publish")
+    task = cancel(offer, wait_for_completion=wait, missing_ok=False)
+    assert task.execute(context) == location_of(emulator, offer, "publish")
     assert [post["status"] for post in posts(emulator)] == [200]
-    assert state_of(emulator, offer, "publish") == "canceled"
+    assert state_of_offer(emulator, offer) == ("canceled", None)
+    with pytest.raises(NotFoundError, match="nothing to cancel"):
+        task.execute(context)
+
+
+@pytest.mark.parametrize("headers", [{}, {"Location": None}])
+def test_a_withdrawal_that_takes_minutes_is_waited_for(
+    emulator: Emulator, context: Context, log: Log, headers: dict[str, None]
+) -> None:
+    emulator.inject(path="/cancel$", replace={"status": 202, "headers": headers})
+    status = {"status": "waitingForPublisherReview"}
+    log.react(
+        "accepted the cancel", lambda: emulator.inject(path="/status$", count=3, replace={"json": status})
+    )
+    assert cancel("slow").execute(context) == location_of(emulator, "slow", "publish")
+    assert emulator.faults() == []
+    assert len(posts(emulator)) == 1
+
+
+def test_a_preview_is_withdrawn_while_the_offer_is_shown_as_running(
+    emulator: Emulator, context: Context
+) -> None:
+    emulator.inject(path="/status$", count=2, replace={"json": {"status": "running"}})
+    assert cancel("slow").execute(context) == location_of(emulator, "slow", "publish")
+    assert state_of_offer(emulator, "slow") == ("canceled", None)
+
+
+def test_a_preview_that_stays_is_an_error(
+    emulator: Emulator, context: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cancellation, "WITHDRAWAL_DELAYS", (0.0, 0.05))
+    emulator.inject(path="/cancel$", status=202)
+    with pytest.raises(
+        CloudPartnerError, match=r"preview of contoso/slow was not withdrawn: .*waitingForPublisher"
+    ):
+        cancel("slow").execute(context)
+    assert len(posts(emulator)) == 1
+
+
+def test_a_go_live_that_starts_before_the_request_is_canceled(emulator: Emulator, context: Context) -> None:
+    send = CloudPartnerHook.cancel
+    started: list[str] = []
+
+    def cancel_after_go_live(hook: CloudPartnerHook, *args: Any, **kwargs: Any) -> str | None:
+        started.append(hook.go_live("slow"))
+        return send(hook, *args, **kwargs)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(CloudPartnerHook, "cancel", cancel_after_go_live)
+        assert [finish(cancel("slow"), context)] == started
+    assert state_of(emulator, "slow") == "canceled"
 
 
 @whatever_runs
-def test_the_end_is_not_waited_for_unless_asked_for(
+def test_the_location_can_be_in_the_body_only(emulator: Emulator, offer: str, kind: str) -> None:
+    headers = {"Location": None, "Operation-Location": None}
+    replace = {"headers": headers, "body": '{"operation": {"location": "{location}"}}'}
+    emulator.inject(path="/cancel$", replace=replace)
+    assert CloudPartnerHook().cancel(offer) == location_of(emulator, offer, kind)
+
+
+@whatever_runs
+def test_without_wait_for_completion_the_task_ends_after_the_request(
     emulator: Emulator, context: Context, offer: str, kind: str
 ) -> None:
     task = cancel(offer, wait_for_completion=False)
@@ -142,14 +209,16 @@ def test_the_location_can_be_read_while_the_task_waits(emulator: Emulator, conte
     assert context["ti"].xcoms == {"return_value": location}
 
 
-def test_a_publish_that_failed_meanwhile_runs_no_more(emulator: Emulator, context: Context, log: Log) -> None:
+def test_a_publish_that_fails_during_the_cancel_counts_as_canceled(
+    emulator: Emulator, context: Context, log: Log
+) -> None:
     location = location_of(emulator, "publishing", "publish")
     log.react("accepted the cancel", lambda: show(emulator, location, 1000, status="failed"))
     assert cancel("publishing").execute(context) == location
 
 
 @whatever_runs
-def test_one_that_is_being_canceled_is_waited_for_without_a_second_request(
+def test_an_operation_being_canceled_gets_no_second_request(
     emulator: Emulator, context: Context, offer: str, kind: str
 ) -> None:
     hook = CloudPartnerHook()
@@ -165,7 +234,7 @@ def test_one_that_is_being_canceled_is_waited_for_without_a_second_request(
 
 @both_ways
 @whatever_runs
-def test_one_that_completed_before_it_could_be_canceled_is_a_failure(
+def test_an_operation_that_completed_before_the_cancel_is_a_failure(
     emulator: Emulator, context: Context, offer: str, kind: str, deferrable: bool, log: Log
 ) -> None:
     location = location_of(emulator, offer, kind)
@@ -176,7 +245,7 @@ def test_one_that_completed_before_it_could_be_canceled_is_a_failure(
 
 
 @both_ways
-def test_a_cancel_that_does_not_end_ends_at_the_timeout(
+def test_a_cancel_that_never_completes_ends_at_the_timeout(
     emulator: Emulator, context: Context, deferrable: bool
 ) -> None:
     location = location_of(emulator, "going-live", "goLive")
@@ -186,7 +255,7 @@ def test_a_cancel_that_does_not_end_ends_at_the_timeout(
         finish(cancel("going-live", timeout=0.2, deferrable=deferrable), context)
 
 
-# --- exactly once, whatever fails ---
+# --- exactly once after failures ---
 
 
 @pytest.mark.parametrize("offer", ["going-live", "going-live-classic"])
@@ -205,17 +274,18 @@ def test_after_an_unknown_outcome_exactly_one_request_has_an_effect(
 @pytest.mark.parametrize(
     "location", [None, "https://elsewhere.example/api/operations/a$b$2$preview"], ids=["none", "foreign"]
 )
-def test_an_answer_without_a_usable_location_does_not_matter(
+def test_a_response_without_a_usable_location_is_accepted(
     emulator: Emulator, context: Context, offer: str, kind: str, location: str | None
 ) -> None:
-    emulator.inject(path="/cancel$", replace={"headers": {"Location": location}})
+    headers = {"Location": location, "Operation-Location": None}
+    emulator.inject(path="/cancel$", replace={"headers": headers})
     assert finish(cancel(offer), context) == location_of(emulator, offer, kind)
     assert len(posts(emulator)) == 1
 
 
 @at_signoff
 @pytest.mark.parametrize("close", ["before", "after"])
-def test_a_lost_answer_to_what_is_canceled_at_once_is_no_error(
+def test_a_lost_response_to_an_immediate_cancel_is_no_error(
     emulator: Emulator, context: Context, offer: str, close: str
 ) -> None:
     emulator.inject(path="/cancel$", close=close)
@@ -224,7 +294,7 @@ def test_a_lost_answer_to_what_is_canceled_at_once_is_no_error(
 
 
 @whatever_runs
-def test_a_worker_that_is_killed_after_its_request_leaves_nothing_to_send(
+def test_a_retry_after_a_killed_worker_sends_no_second_request(
     emulator: Emulator, context: Context, monkeypatch: pytest.MonkeyPatch, offer: str, kind: str
 ) -> None:
     send = CloudPartnerHook.cancel
@@ -253,7 +323,7 @@ def test_a_request_that_is_put_off_is_repeated(emulator: Emulator, context: Cont
     assert [post["status"] for post in posts(emulator)] == [status, status, 202]
 
 
-def test_an_outage_in_every_question_is_waited_out(emulator: Emulator, context: Context) -> None:
+def test_outages_during_lookups_and_polls_are_retried(emulator: Emulator, context: Context) -> None:
     for path in ("submissions/$", POLL, "oauth2/v2.0/token"):
         emulator.inject(path=path, status=503, count=2)
     finish(cancel("going-live"), context)
@@ -275,7 +345,7 @@ def test_a_refusal_is_raised_at_once(emulator: Emulator, context: Context) -> No
 
 
 @whatever_runs
-def test_what_the_list_does_not_show_yet_is_found_nevertheless(
+def test_an_operation_missing_from_a_stale_list_is_found(
     emulator: Emulator, context: Context, offer: str, kind: str
 ) -> None:
     emulator.inject(path="submissions/$", count=2, replace={"body": "[]"})
@@ -283,7 +353,7 @@ def test_what_the_list_does_not_show_yet_is_found_nevertheless(
 
 
 @pytest.mark.parametrize("offer", ["quick", "quick-classic"])
-def test_what_ended_while_the_list_shows_that_it_runs_is_left_alone(
+def test_an_ended_operation_in_a_stale_list_is_not_canceled(
     emulator: Emulator, context: Context, offer: str
 ) -> None:
     hook = CloudPartnerHook()
@@ -299,7 +369,7 @@ def test_what_ended_while_the_list_shows_that_it_runs_is_left_alone(
 
 
 @pytest.mark.parametrize("offer", ["going-live", "next"])
-def test_a_bad_address_is_refused_before_anything_is_sent(
+def test_an_invalid_address_is_refused_before_any_request(
     emulator: Emulator, context: Context, offer: str
 ) -> None:
     with pytest.raises(ValueError, match="notification_emails must be e-mail addresses"):
@@ -308,7 +378,7 @@ def test_a_bad_address_is_refused_before_anything_is_sent(
 
 
 @pytest.mark.parametrize("offer", ["", "..", "a/b", "a\nb", 5])
-def test_an_id_that_none_can_be_is_refused_before_anything_is_sent(
+def test_an_invalid_id_is_refused_before_any_request(
     emulator: Emulator, context: Context, offer: Any
 ) -> None:
     with pytest.raises(ValueError, match="offer_id"):
@@ -316,7 +386,7 @@ def test_an_id_that_none_can_be_is_refused_before_anything_is_sent(
     assert emulator.requests() == []
 
 
-def test_what_a_template_may_stand_in_is_rendered_and_the_mapped_task_has_a_name(
+def test_templates_are_rendered_and_a_mapped_instance_has_a_name(
     emulator: Emulator, context: Context
 ) -> None:
     task = cancel("{{ params.offer }}", publisher_id="{{ params.publisher }}")

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from dev.emulator_process import SUCCESS
 from tests.system.watching import states_of
 from tests.versions import needs_airflow_3
 
@@ -41,7 +42,7 @@ def images_of_go_lives(emulator: Emulator, hook: CloudPartnerHook, offer_id: str
     lives = [
         operation
         for operation in reversed(emulator.offers()[f"contoso/{offer_id}"]["operations"])
-        if (operation["submissionType"], operation["submissionState"]) == ("goLive", "completed")
+        if operation["submissionType"] == "goLive" and operation["submissionState"] in SUCCESS
     ]
     found = [hook.get_offer(offer_id, version=live["publishingVersion"]).definition for live in lives]
     # What was live before the first day has no images.
