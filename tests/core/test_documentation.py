@@ -88,7 +88,7 @@ def test_every_page_is_in_the_index() -> None:
 def test_the_connections_that_are_shown_can_be_used(tmp_path: Path) -> None:
     certificate = tmp_path / "release.pem"
     certificate.touch()
-    shown = fences(DOCS / "signing-in.md", "json")
+    shown = fences(DOCS / "authentication.md", "json")
     assert len(shown) == 5
     for document in shown:
         fields = json.loads(document.replace("/etc/airflow/release.pem", str(certificate)))
@@ -101,7 +101,7 @@ def test_the_options_of_the_emulator_are_those_that_it_has(capsys: pytest.Captur
     with pytest.raises(SystemExit):
         emulator_main(["--help"])
     option = re.compile(r"--[a-z-]+")
-    documented = re.search(r"## Options\n(.*?)\n## ", (DOCS / "rehearsing.md").read_text(), re.DOTALL)
+    documented = re.search(r"## Options\n(.*?)\n## ", (DOCS / "emulator.md").read_text(), re.DOTALL)
     assert documented
     shown = {
         name
