@@ -1,4 +1,4 @@
-"""The emulator as a process of its own, for tests."""
+"""The emulator as a separate process, for tests."""
 
 from __future__ import annotations
 
@@ -22,7 +22,10 @@ ROOT = Path(__file__).parent.parent
 
 
 class Emulator:
-    """A running emulator, with arguments of its command line; the port is a free one if they name none."""
+    """A running emulator.
+
+    :param args: arguments of its command line; without `--port`, it uses a free port
+    """
 
     def __init__(self, *args: str) -> None:
         self._stderr = tempfile.TemporaryFile("w+")  # noqa: SIM115 - closed by `close`
@@ -33,7 +36,7 @@ class Emulator:
             stdout=subprocess.PIPE,
             stderr=self._stderr,
             text=True,
-            # Ctrl-C is for whoever started it, who then stops it.
+            # Ctrl-C reaches only the parent process, which then stops the emulator.
             start_new_session=True,
             env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])},
         )
@@ -41,7 +44,7 @@ class Emulator:
         line = self._process.stdout.readline()
         if not line:
             code = self._process.wait()
-            raise RuntimeError(f"The emulator ended with {code}: {self.stderr}")
+            raise RuntimeError(f"The emulator exited with code {code}: {self.stderr}")
         #: The Airflow connection, as JSON.
         self.connection: dict[str, Any] = json.loads(line)
         #: Path of the certificate authority.
@@ -61,27 +64,27 @@ class Emulator:
 
     @property
     def stderr(self) -> str:
-        """What it wrote to standard error so far."""
+        """The emulator's standard error so far."""
         self._stderr.seek(0)
         return self._stderr.read()
 
     def requests(self, **filters: str) -> list[dict[str, Any]]:
-        """The journal; filters: method, path (a regular expression)."""
+        """Return the journal, filtered by `method` and `path` (a regular expression)."""
         found: list[dict[str, Any]] = self._control("GET", f"requests?{urllib.parse.urlencode(filters)}")
         return found
 
     def offers(self) -> dict[str, dict[str, Any]]:
-        """Where every offer stands, by `publisher/offer`."""
+        """Return the state of each offer, by `publisher/offer`."""
         return {
             f"{offer['publisherId']}/{offer['offerId']}": offer for offer in self._control("GET", "offers")
         }
 
     def inject(self, **fault: Any) -> None:
-        """Inject a fault, see airflow_provider_cpp.emulator.faults."""
+        """Inject a fault; for the keys, see `airflow_provider_cpp.emulator.faults`."""
         self._control("POST", "faults", fault)
 
     def faults(self) -> list[dict[str, Any]]:
-        """The faults that remain."""
+        """Return the remaining faults."""
         remaining: list[dict[str, Any]] = self._control("GET", "faults")
         return remaining
 
@@ -92,33 +95,33 @@ class Emulator:
         self._control("POST", "tokens/revoke")
 
     def reset(self) -> None:
-        """Back to the seed and the faults of the start, without a journal."""
+        """Restore the seed and the initial faults, and clear the journal."""
         self._control("POST", "reset")
 
     def handshake(self, name: str) -> None:
-        """Connect, and fail unless its certificate holds for a name."""
+        """Connect over TLS; fail if the certificate is not valid for the name."""
         with socket.create_connection(("127.0.0.1", self.port), timeout=10) as connection:
             self._tls.wrap_socket(connection, server_hostname=name).close()
 
     def wait(self) -> int:
-        """Wait for its end, and return its exit code."""
+        """Wait until the process exits, and return its exit code."""
         return self._process.wait(timeout=10)
 
     def stop(self) -> int:
-        """End it with SIGTERM, and return its exit code."""
+        """Stop the process with SIGTERM, and return its exit code."""
         self._process.terminate()
         return self.wait()
 
     def kill(self) -> None:
-        """End it with SIGKILL."""
+        """Stop the process with SIGKILL."""
         self._process.kill()
         self.wait()
 
     def close(self) -> None:
-        """End it however it is, and release what it holds."""
+        """Stop the process in any state, and release its resources."""
         if self._process.poll() is None:
             try:
-                self.stop()  # which removes its temporary files
+                self.stop()  # SIGTERM, so that it removes its temporary files
             except subprocess.TimeoutExpired:
                 self.kill()
         assert self._process.stdout is not None
@@ -131,13 +134,13 @@ class Emulator:
             json.dumps(body).encode() if body is not None else None,
             method=method,
         )
-        with urllib.request.urlopen(request, context=self._tls, timeout=10) as answer:
-            return json.load(answer)
+        with urllib.request.urlopen(request, context=self._tls, timeout=10) as response:
+            return json.load(response)
 
 
 @contextmanager
 def running_emulator(*args: str) -> Iterator[Emulator]:
-    """Run an emulator with arguments of its command line, on a free port if they name none."""
+    """Run an emulator with these arguments of its command line; without `--port`, it uses a free port."""
     emulator = Emulator(*args)
     try:
         yield emulator
