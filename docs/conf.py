@@ -1,17 +1,20 @@
-"""How Sphinx builds this documentation: `make docs`. It needs no network."""
+"""Configuration of Sphinx for `make docs`. Needs no network."""
 
 from __future__ import annotations
 
 import inspect
 import os
+import re
 import sys
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
+from docutils import nodes
+from sphinx import addnodes
 from sphinx.util.inspect import stringify_signature
 
-# The package as it is here, whatever is installed; and Airflow as it is when nobody has set it up.
+# Use the package of this checkout, and an Airflow without configuration.
 sys.path.insert(0, str(Path(__file__).parent.parent))
 _home = tempfile.TemporaryDirectory(prefix="airflow-home-")
 os.environ["AIRFLOW_HOME"] = _home.name
@@ -32,7 +35,7 @@ release = version = __version__
 
 extensions = ["myst_parser", "sphinx.ext.autodoc"]
 exclude_patterns = ["_build", "examples"]
-# In docstrings, `what stands in single backticks` is code.
+# In docstrings, text in single backticks is code.
 default_role = "code"
 highlight_language = "none"
 myst_heading_anchors = 3
@@ -51,8 +54,8 @@ autodoc_typehints_format = "short"
 autodoc_preserve_defaults = True
 python_maximum_signature_line_length = 100
 
-# Sphinx asks nobody else what these are: names of Airflow and of the standard library, names that are only
-# there for type checkers, and what isn't part of the public surface.
+# Names that Sphinx cannot resolve without a network or that are not public: Airflow, the standard library, and
+# names for type checkers only.
 nitpick_ignore_regex = [
     ("py:.*", r"(airflow|aiohttp|requests|datetime|collections|typing|types|enum)\..*"),
     (
@@ -70,7 +73,7 @@ nitpick_ignore_regex = [
 ]
 
 
-# The source has names for these; users write what they stand for.
+# The documentation shows these type aliases in full.
 _ALIASES = {
     name: f"Literal[{', '.join(map(repr, get_args(choices)))}]"
     for name, choices in {"IfDone": IfDone, "IfRunning": IfRunning, "Until": Until}.items()
@@ -78,7 +81,7 @@ _ALIASES = {
 
 
 def _as_function() -> object:
-    """Return `release_offer` as the function that users take it for: an instance has no signature to show."""
+    """Return a function with the signature of the instance `release_offer`."""
 
     def release_offer() -> None: ...
 
@@ -94,7 +97,7 @@ def _as_function() -> object:
 
 
 def _with_inherited(_: Sphinx, what: str, __: str, its: Any, *___: Any) -> tuple[str, None] | None:
-    """Return the signature of an operator or sensor with what it hands on to those that it builds on."""
+    """Return the signature of an operator or sensor including the arguments of its base classes."""
     if what != "class" or not its.__module__.startswith(
         ("airflow_provider_cpp.op", "airflow_provider_cpp.se")
     ):
@@ -119,6 +122,24 @@ def _with_inherited(_: Sphinx, what: str, __: str, its: Any, *___: Any) -> tuple
 task_groups.release_offer = _as_function()  # type: ignore[assignment]
 
 
+def _index_messages(app: Sphinx, document: nodes.document) -> None:
+    """Add messages, error codes and exceptions in the first column of tables to the index.
+
+    Sphinx's search ignores numbers in the text, but not in the index.
+    """
+    if app.env.docname not in ("troubleshooting", "errors"):
+        return
+    for row in document.findall(nodes.row):
+        cell = row[0]
+        names = [code.astext() for code in cell.findall(nodes.literal)]
+        names += re.findall(r"\b(?:[45]\d\d|AADSTS\d+)\b", row.astext())
+        if isinstance(row.parent, nodes.tbody) and names:
+            anchor = f"index-{app.env.new_serialno('index')}"
+            entries = [("single", name.replace(";", ","), anchor, "", None) for name in dict.fromkeys(names)]
+            cell.insert(0, [addnodes.index(entries=entries), nodes.target("", "", ids=[anchor])])
+
+
 def setup(app: Sphinx) -> None:
-    """Let autodoc show what users give."""
+    """Register the handlers for signatures and the index."""
     app.connect("autodoc-process-signature", _with_inherited)
+    app.connect("doctree-read", _index_messages)
