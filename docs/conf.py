@@ -54,7 +54,7 @@ autodoc_typehints_format = "short"
 autodoc_preserve_defaults = True
 python_maximum_signature_line_length = 100
 
-# Names that Sphinx cannot resolve without a network or that are not public: Airflow, the standard library, and
+# Names that Sphinx cannot resolve without a network, or that are not public: Airflow, the standard library,
 # names for type checkers only.
 nitpick_ignore_regex = [
     ("py:.*", r"(airflow|aiohttp|requests|datetime|collections|typing|types|enum)\..*"),
