@@ -1,20 +1,17 @@
-"""Configuration of Sphinx for `make docs`. Needs no network."""
+"""How Sphinx builds this documentation: `make docs`. It needs no network."""
 
 from __future__ import annotations
 
 import inspect
 import os
-import re
 import sys
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
-from docutils import nodes
-from sphinx import addnodes
 from sphinx.util.inspect import stringify_signature
 
-# Use the package of this checkout, and an Airflow without configuration.
+# The package as it is here, whatever is installed; and Airflow as it is when nobody has set it up.
 sys.path.insert(0, str(Path(__file__).parent.parent))
 _home = tempfile.TemporaryDirectory(prefix="airflow-home-")
 os.environ["AIRFLOW_HOME"] = _home.name
@@ -33,9 +30,9 @@ author = "the contributors of airflow-provider-cpp"
 project_copyright = "the contributors of airflow-provider-cpp, Apache License 2.0"
 release = version = __version__
 
-extensions = ["myst_parser", "sphinx.ext.autodoc"]
+extensions = ["myst_parser", "sphinx.ext.autodoc", "docs.index_messages"]
 exclude_patterns = ["_build", "examples"]
-# In docstrings, text in single backticks is code.
+# In docstrings, `what stands in single backticks` is code.
 default_role = "code"
 highlight_language = "none"
 myst_heading_anchors = 3
@@ -54,8 +51,8 @@ autodoc_typehints_format = "short"
 autodoc_preserve_defaults = True
 python_maximum_signature_line_length = 100
 
-# Names that Sphinx cannot resolve without a network, or that are not public: Airflow, the standard library,
-# names for type checkers only.
+# Sphinx asks nobody else what these are: names of Airflow and of the standard library, names that are only
+# there for type checkers, and what isn't part of the public surface.
 nitpick_ignore_regex = [
     ("py:.*", r"(airflow|aiohttp|requests|datetime|collections|typing|types|enum)\..*"),
     (
@@ -73,7 +70,7 @@ nitpick_ignore_regex = [
 ]
 
 
-# The documentation shows these type aliases in full.
+# The source has names for these; users write what they stand for.
 _ALIASES = {
     name: f"Literal[{', '.join(map(repr, get_args(choices)))}]"
     for name, choices in {"IfDone": IfDone, "IfRunning": IfRunning, "Until": Until}.items()
@@ -81,7 +78,7 @@ _ALIASES = {
 
 
 def _as_function() -> object:
-    """Return a function with the signature of the instance `release_offer`."""
+    """Return `release_offer` as the function that users take it for: an instance has no signature to show."""
 
     def release_offer() -> None: ...
 
@@ -97,7 +94,7 @@ def _as_function() -> object:
 
 
 def _with_inherited(_: Sphinx, what: str, __: str, its: Any, *___: Any) -> tuple[str, None] | None:
-    """Return the signature of an operator or sensor including the arguments of its base classes."""
+    """Return the signature of an operator or sensor with what it hands on to those that it builds on."""
     if what != "class" or not its.__module__.startswith(
         ("airflow_provider_cpp.op", "airflow_provider_cpp.se")
     ):
@@ -122,24 +119,6 @@ def _with_inherited(_: Sphinx, what: str, __: str, its: Any, *___: Any) -> tuple
 task_groups.release_offer = _as_function()  # type: ignore[assignment]
 
 
-def _index_messages(app: Sphinx, document: nodes.document) -> None:
-    """Add messages, error codes and exceptions in the first column of tables to the index.
-
-    Sphinx's search ignores numbers in the text, but not in the index.
-    """
-    if app.env.docname not in ("troubleshooting", "errors"):
-        return
-    for row in document.findall(nodes.row):
-        cell = row[0]
-        names = [code.astext() for code in cell.findall(nodes.literal)]
-        names += re.findall(r"\b(?:[45]\d\d|AADSTS\d+)\b", row.astext())
-        if isinstance(row.parent, nodes.tbody) and names:
-            anchor = f"index-{app.env.new_serialno('index')}"
-            entries = [("single", name.replace(";", ","), anchor, "", None) for name in dict.fromkeys(names)]
-            cell.insert(0, [addnodes.index(entries=entries), nodes.target("", "", ids=[anchor])])
-
-
 def setup(app: Sphinx) -> None:
-    """Register the handlers for signatures and the index."""
+    """Let autodoc show what users give."""
     app.connect("autodoc-process-signature", _with_inherited)
-    app.connect("doctree-read", _index_messages)
