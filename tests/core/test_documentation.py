@@ -168,6 +168,30 @@ def test_the_how_to_guides_show_what_works(monkeypatch: pytest.MonkeyPatch) -> N
 
 @pytest.mark.long
 @pytest.mark.timeout(600)
+def test_the_example_test_of_a_dag_passes(tmp_path: Path) -> None:
+    (tmp_path / "dags").mkdir()
+    shutil.copy(ROOT / "example_dags" / "go_live.py", tmp_path / "dags")
+    shutil.copy(DOCS / "examples" / "test_go_live.py", tmp_path)
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("AIRFLOW")} | {
+        "AIRFLOW_HOME": str(tmp_path / "airflow"),
+        "AIRFLOW__CORE__DAGS_FOLDER": str(tmp_path / "dags"),
+        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+        "PYTHONPATH": str(ROOT),
+    }
+    for command in (["airflow", "db", "migrate"], ["pytest", "--numprocesses", "0"]):
+        result = subprocess.run(
+            [sys.executable, "-m", *command],
+            cwd=tmp_path,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert result.returncode == 0, result.stdout + result.stderr
+
+
+@pytest.mark.long
+@pytest.mark.timeout(600)
 def test_the_first_release_and_a_lost_answer_go_as_they_are_printed(tmp_path: Path) -> None:
     install, *steps, clean_up = fences(DOCS / "quickstart.md", "sh")
     assert ("pip install" in install, "kill" in clean_up) == (True, True)
