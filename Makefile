@@ -32,8 +32,9 @@ test-matrix: $(READY)  ## Run the tests on every supported Airflow, or ONLY="old
 
 RELEASES ?= 100
 MINUTES ?= 25
-chaos: $(READY)  ## Kill every component while RELEASES=100 releases run, for at most MINUTES=25 (needs make services)
-	@$(BIN)/python -m dev.chaos --releases $(RELEASES) --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))
+chaos: $(READY)  ## Kill every component while RELEASES=100 releases run, for at most MINUTES=25; STORE=0 without Airflow's task state store (needs make services)
+	@$(BIN)/python -m dev.chaos --releases $(RELEASES) --minutes $(MINUTES) $(if $(SEED),--seed $(SEED)) \
+		$(if $(filter 0,$(STORE)),--no-task-state)
 
 fuzz: $(READY)  ## Test external data and user input with thousands of random values
 	$(BIN)/python -m pytest -m hypothesis --hypothesis-profile fuzz --timeout 1800

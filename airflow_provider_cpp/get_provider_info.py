@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from airflow_provider_cpp import __version__
+from airflow_provider_cpp.constants import CONN_TYPE
 
 _INTEGRATION = "Microsoft Cloud Partner Portal"
 _GUIDES = (
@@ -38,7 +39,7 @@ def get_provider_info() -> dict[str, Any]:
         ],
         "connection-types": [
             {
-                "connection-type": "cloud_partner",
+                "connection-type": CONN_TYPE,
                 "hook-class-name": "airflow_provider_cpp.hooks.cloud_partner.CloudPartnerHook",
                 "hook-name": _INTEGRATION,
                 "conn-fields": CONNECTION_FIELDS,

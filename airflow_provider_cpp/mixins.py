@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow.providers.common.compat.sdk import AirflowSensorTimeout, AirflowTaskTimeout
 
-from airflow_provider_cpp.core.errors import CloudPartnerError
+from airflow_provider_cpp.core.errors import AuthenticationError, CloudPartnerError
 from airflow_provider_cpp.core.polling import Decision, PollSpec, decide, summarize
 from airflow_provider_cpp.links.cloud_partner import LIVE, PARTNER_CENTER, PREVIEW, LinksMixin
 from airflow_provider_cpp.triggers.cloud_partner import make_event, read_event
@@ -110,6 +110,9 @@ class WaitMixin(LinksMixin):
             answer = last = hook.ask(trigger.call(hook.settings.base_url))
             self._show_pages(summarize(trigger.identity, last))
         except CloudPartnerError as problem:
+            # A host without any identity must fail its task, not poll until the timeout.
+            if isinstance(problem, AuthenticationError) and problem.unavailable and not trigger.first_poll_at:
+                raise
             answer = error = problem
         decision = decide(trigger.wait, trigger.seen, answer, now=time.time(), jitter=random.random())  # noqa: S311
         for level, line in decision.log:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import chain, task_group
 
+from airflow_provider_cpp.constants import DEFAULT_CONN_ID
 from airflow_provider_cpp.operators.cloud_partner import GoLiveOperator, PublishOperator
 
 if TYPE_CHECKING:
@@ -79,7 +80,7 @@ def _release(
     publisher_id: Any = None,
     *,
     approve: bool = False,
-    cloud_partner_conn_id: str = "cloud_partner_default",
+    cloud_partner_conn_id: str = DEFAULT_CONN_ID,
     notification_emails: Sequence[str] = (),
     deferrable: bool = True,
     poke_interval: timedelta | float = 30,

@@ -6,17 +6,22 @@ from typing import ClassVar
 
 
 class CloudPartnerError(Exception):
-    """A request to the Cloud Partner Portal API did not bring what was asked for.
+    """A request to the Cloud Partner Portal API failed.
 
-    :param message: what was tried, on which offer, what the service answered, the likely cause and its cure
-    :param status: HTTP status of the answer; None if there was no answer
-    :param code: the service's own error code, if it gave one
-    :param retry_after: seconds that the service asked to wait, if it did
-    :param unsent: the request surely never reached the service (connection refused, unknown host)
-    :param accepted: the service accepted the request, but its answer can't be used
+    :param message: the failed request and its offer, the answer of the service, and the likely cure
+    :param status: HTTP status of the response; None without a response
+    :param code: error code of the service, if the response has one
+    :param retry_after: delay in seconds that the service requested, if any
+    :param unsent: the request certainly did not reach the service, for example because the connection was
+        refused or no token was available
+    :param accepted: the service accepted the request, but its response is unusable
+    :param untrusted: the host's TLS certificate is not trusted. A first request is not retried, since only
+        the connection's `verify` or the host can cure it. Polling continues, as after an outage.
     """
 
     hint: ClassVar[str] = ""
+    #: Instead of `hint` when the service gave no explanation.
+    hint_without_explanation: ClassVar[str] = ""
 
     def __init__(
         self,
@@ -27,6 +32,7 @@ class CloudPartnerError(Exception):
         retry_after: float | None = None,
         unsent: bool = False,
         accepted: bool = False,
+        untrusted: bool = False,
     ) -> None:
         super().__init__(message)
         self.status = status
@@ -34,49 +40,78 @@ class CloudPartnerError(Exception):
         self.retry_after = retry_after
         self.unsent = unsent
         self.accepted = accepted
+        self.untrusted = untrusted
 
     @property
     def is_transient(self) -> bool:
-        """Whether the same question may be answered later: no answer, an outage, or not the API's answer.
+        """Whether the same request may succeed later: no response, an outage, or a response of another host.
 
-        An answer with an error of the caller's (4xx, but for 408 and 429) stays what it is: "do not retry
-        before fixing the cause" (reference: Considerations).
+        A client error (4xx except 408 and 429) is permanent: "do not retry before fixing the cause"
+        (reference: Considerations).
         """
         status = self.status
         return status is None or status < 400 or status in (408, 429) or status >= 500
 
     @property
     def is_unprocessed(self) -> bool:
-        """Whether the request surely had no effect, and may be sent again later.
+        """Whether the request certainly had no effect and may be sent again later.
 
-        So it is when it never reached the service, and when the service said to come back later.
+        This is the case if the request was not sent, or if the service asked to repeat it later.
         """
         return self.unsent or self.status == 429 or (self.status == 503 and self.retry_after is not None)
 
     @property
     def has_unknown_outcome(self) -> bool:
-        """Whether the request may or may not have had its effect."""
+        """Whether the request may or may not have had an effect."""
         return self.is_transient and not self.is_unprocessed
 
 
 class ValidationError(CloudPartnerError):
     """400 or 422: the service refused the request, or the offer failed validation."""
 
-    hint = "Correct what the message names; sending the same again brings the same answer."
+    hint = "Correct the problem that the message names; the same request gets the same response."
+    hint_without_explanation = (
+        "The service did not explain the problem. Check the offer in Partner Center; the same request gets "
+        "the same response."
+    )
 
 
 class AuthenticationError(CloudPartnerError):
-    """401, or no token could be had: the service principal could not sign in."""
+    """401, or the identity host issued no token.
+
+    A refusal is permanent: a wrong secret, an unknown client, or a 401 for a new token.
+
+    :param unavailable: no credential was available, for example because the managed identity endpoint did not
+        answer. Such an error is transient: polling continues. A worker that has not polled yet reports the
+        error without retrying the request, since a host without any identity fails in the same way.
+    """
 
     hint = (
-        "Check the connection's client id, secret or certificate and tenantId, and that the secret has not "
-        "expired."
+        "The service did not accept a token that the identity host had just issued. Check that the extra "
+        "'tenantId' is the tenant that is linked to the Partner Center account, and that host and extra "
+        "'authority' belong to the same cloud."
     )
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int | None = None,
+        code: str | None = None,
+        retry_after: float | None = None,
+        unsent: bool = False,
+        accepted: bool = False,
+        unavailable: bool = False,
+    ) -> None:
+        super().__init__(
+            message, status=status, code=code, retry_after=retry_after, unsent=unsent, accepted=accepted
+        )
+        self.unavailable = unavailable
 
     @property
     def is_transient(self) -> bool:
-        """Never: a 401 gets here only after a fresh token did not cure it."""
-        return False
+        """Whether a credential may become available. A 401 is permanent: a new token did not cure it."""
+        return self.unavailable
 
 
 class PermissionDeniedError(CloudPartnerError):
@@ -94,13 +129,13 @@ class NotFoundError(CloudPartnerError):
     """404: unknown publisher, offer, slot, version or operation."""
 
     hint = (
-        "Check the publisher id and the offer id. A slot is not found until something was put into it, and a "
-        "new operation may take minutes to show."
+        "Check the publisher id and the offer id. A slot is not found while it is empty, and a new operation "
+        "may be visible only after minutes."
     )
 
 
 class ConflictError(CloudPartnerError):
-    """409: another operation is running on the offer."""
+    """409: another operation is running on the offer, or the offer to create exists already."""
 
     hint = "Only one operation can run on an offer at a time: wait until it ended, or cancel it."
 
@@ -108,7 +143,7 @@ class ConflictError(CloudPartnerError):
 class PreconditionFailedError(CloudPartnerError):
     """412: the offer was changed since its ETag was read."""
 
-    hint = "Somebody changed the offer in between: read it again and apply the change to what it is now."
+    hint = "The offer was changed in the meantime: read it again and apply the change to its current version."
 
 
 ERRORS_BY_STATUS: dict[int, type[CloudPartnerError]] = {

@@ -211,11 +211,13 @@ class Submission:
 
 @dataclass(frozen=True)
 class Offer:
-    """An offer as it is in a slot (reference: Retrieve a specific offer).
+    """An offer in a slot (reference: Retrieve a specific offer).
 
-    :param version: raised by each publishing
-    :param definition: what the publisher edits; secret values are not returned
-    :param etag: what a change must be based on; None where the service sent none
+    :param version: number of the version; each publish increments it
+    :param definition: the content that the publisher edits. The service returns no secret values, but URLs
+        can contain SAS signatures, so the definition is not part of the `repr`.
+    :param etag: pass it as `if_match` to change this version of the offer; None if the service sent no ETag,
+        as for the draft of a migrated offer
     """
 
     id: str
@@ -223,7 +225,7 @@ class Offer:
     offer_type_id: str
     status: str
     version: int | None
-    definition: Json
+    definition: Json = field(repr=False)
     etag: str | None
     changed: datetime | None
     pc_migration_status: str

@@ -7,17 +7,19 @@ from functools import lru_cache
 from html import unescape
 from typing import TYPE_CHECKING
 
+from airflow_provider_cpp.core.redaction import redact
+
 if TYPE_CHECKING:
     from airflow_provider_cpp.core.http import Json
 
 # Characters that break a line, hide text, or can't be encoded.
 CONTROL_CHARACTERS = r"\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff"
-# The same few short words are in each answer, of thousands of operations.
+# Each response repeats the same few short words, for thousands of operations.
 _WORDS, _LONGEST_WORD = 1024, 100
 
 
 def normalize_status(word: object) -> str:
-    """Return a word of the service's as it is compared: without case, spaces, hyphens and underscores."""
+    """Return a word of the service for comparison: without case, spaces, hyphens and underscores."""
     if not isinstance(word, str):
         return ""
     return _normalize(word) if len(word) <= _LONGEST_WORD else _normalize.__wrapped__(word)
@@ -29,29 +31,28 @@ def _normalize(word: str) -> str:
 
 
 _TAG = re.compile(r"<(script|style)\b[^>]*>[^<]*|</?[a-zA-Z!?][^>]*(>|$)", re.IGNORECASE)
-# Between these and the text around them there is no space.
-_INLINE = re.compile(r"</?(a|b|code|em|font|i|small|span|strong|sub|sup|u)\b", re.IGNORECASE)
-# What an error page may repeat of a request's headers. "Basic" alone is a tier's name as well.
-_CREDENTIALS = re.compile(r"(\bbearer\s+|\bauthorization\W{1,8}basic\s+)[\w.~+/=-]+", re.IGNORECASE)
-# Python doesn't read numbers as long as these may be.
+# These tags do not separate words.
+_INLINE = re.compile(r"</?(a|b|code|em|font|i|small|span|strong|sub|sup|u|wbr)\b", re.IGNORECASE)
+# Python does not read longer numbers.
 _LONG_REFERENCE = re.compile(r"&#[0-9]{9,};?")
-# Most words of the service's have none of these.
+# Most words of the service contain none of these.
 _SPECIAL = re.compile(f"[<&{CONTROL_CHARACTERS}]")
-# So often escaped text is unfolded; what is escaped more often is nobody's honest message.
+# No real message is escaped more often.
 _ESCAPES = 5
 
 
 def html_to_text(markup: object, limit: int = 1000) -> str:
-    """Return the text of the service's HTML, on one line, cut at `limit` characters.
+    """Return the text of the service's HTML, on one line, without credentials, cut at `limit` characters.
 
-    What is left holds no tag, not even one that was escaped twice, and no control character.
+    The text contains no tag, not even one that was escaped twice, and no control character.
     """
     if not isinstance(markup, str):
         return ""
-    text = _CREDENTIALS.sub(r"\1***", markup[: 4 * limit])
+    text = markup[: 4 * limit]
     if _SPECIAL.search(text):
         text = _without_markup(text)
-    text = " ".join(text.split())
+    # Tags and references can split a credential, so it is redacted after they are removed.
+    text = redact(" ".join(text.split()))
     return text if len(text) <= limit else f"{text[: limit - 1]}…"
 
 
@@ -68,9 +69,9 @@ def _without_markup(text: str) -> str:
 
 
 def short_text(value: Json) -> str:
-    """Return an id, name or word as one short line without control characters; markup is kept out too.
+    """Return an id, name or word as one short line without control characters, markup and credentials.
 
-    An estimate such as `< 5 day` is no markup, since no name follows its bracket.
+    An estimate such as `< 5 day` is kept, since no tag name follows the bracket.
     """
     return (
         _cached_short_text(value)

@@ -10,12 +10,15 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from airflow.providers.common.compat.sdk import AirflowSkipException, AirflowTaskTimeout, BaseOperator
 
+from airflow_provider_cpp import version_compat
+from airflow_provider_cpp.constants import DEFAULT_CONN_ID
 from airflow_provider_cpp.core.errors import CloudPartnerError
 from airflow_provider_cpp.core.http import quote_segment
 from airflow_provider_cpp.core.polling import FAILURE_STATUSES, SUCCESS_STATUSES
 from airflow_provider_cpp.links.cloud_partner import LinksMixin
 from airflow_provider_cpp.mixins import NAME, NameMixin, WaitMixin
 from airflow_provider_cpp.portal.locations import offer_in_location
+from airflow_provider_cpp.templates import TemplateMixin
 from airflow_provider_cpp.triggers.cloud_partner import OperationTrigger
 
 if TYPE_CHECKING:
@@ -25,14 +28,14 @@ if TYPE_CHECKING:
 
     from airflow_provider_cpp.hooks.cloud_partner import CloudPartnerHook
     from airflow_provider_cpp.links.cloud_partner import OfferLink
-    from airflow_provider_cpp.release.submission import IfRunning, Start
+    from airflow_provider_cpp.release.submission import IfRunning, Submitter
 
 
 #: What to do when there is nothing to do.
 IfDone = Literal["submit", "skip", "succeed"]
 
 
-class OfferOperator(NameMixin, LinksMixin, BaseOperator):
+class OfferOperator(TemplateMixin, NameMixin, LinksMixin, BaseOperator):
     """Do something with one offer.
 
     :param offer_id: id of the offer (templated)
@@ -48,7 +51,7 @@ class OfferOperator(NameMixin, LinksMixin, BaseOperator):
         *,
         offer_id: str,
         publisher_id: str | None = None,
-        cloud_partner_conn_id: str = "cloud_partner_default",
+        cloud_partner_conn_id: str = DEFAULT_CONN_ID,
         map_index_template: str | None = NAME,
         **kwargs: Any,
     ) -> None:
@@ -151,21 +154,37 @@ class OperationOperator(WaitMixin, OfferOperator):
         except CloudPartnerError:
             self.log.exception("%s: could not be canceled, as cancel_on_kill asks.", self.subject)
 
-    def _start(
-        self, start: Start, context: Context, *, if_running: IfRunning, if_done: IfDone, done: str
+    def _submit(
+        self, submitter: Submitter, context: Context, *, if_running: IfRunning, if_applied: IfDone
     ) -> str | None:
-        """Start an operation exactly once."""
-        start.may_be_killed = self.cancel_on_kill and getattr(context["ti"], "try_number", 1) > 1
-        if location := start.adopt(if_running=if_running, since=run_started_at(context.get("dag_run"))):
+        """Start the operation exactly once, and return its Location; None if there is nothing to do."""
+        from airflow_provider_cpp.release.journal import Journal
+        from airflow_provider_cpp.release.submission import Policy
+
+        ti = context["ti"]
+        attempt = getattr(ti, "try_number", None)
+        submitter.journal = Journal(
+            context.get("task_state_store") if version_compat.HAS_TASK_STATE_STORE else None,
+            attempt=attempt,
+            # A clear raises `max_tries`; a retry does not.
+            generation=getattr(ti, "max_tries", None),
+        )
+        submitter.policy = Policy(
+            if_running=if_running,
+            run_started_at=run_started_at(context.get("dag_run")),
+            may_be_canceling=self.cancel_on_kill and (attempt or 1) > 1,
+        )
+        if location := submitter.adopt():
             return location
-        if if_done != "submit" and start.check_achieved():
-            self._show(self._pages_done, self.publisher_id or "", self.offer_id)
-            # Said for a skip as well: Airflow folds up its own line, in which the reason is.
-            self.log.info("%s: %s Nothing to do.", self.subject, done)
-            if if_done == "skip":
-                raise AirflowSkipException(f"{self.subject}: {done}")
-            return None
-        return start.submit(if_running=if_running)
+        if if_applied == "submit" or not submitter.is_applied():
+            return submitter.submit()
+        self._show(self._pages_done, submitter.offer.publisher_id, self.offer_id)
+        reason = f"{submitter.offer}: {submitter.applied_state}."
+        # The UI folds up Airflow's own line about the skip, so the reason has a line of its own.
+        self.log.info("%s Nothing to do.", reason)
+        if if_applied == "skip":
+            raise AirflowSkipException(reason)
+        return None
 
 
 def to_version(value: Any) -> int | None:

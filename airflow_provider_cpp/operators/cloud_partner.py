@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, get_args
 
-from airflow_provider_cpp.core.errors import ConflictError, NotFoundError
+from airflow_provider_cpp.core.errors import NotFoundError
 from airflow_provider_cpp.core.polling import SUCCESS_STATUSES
 from airflow_provider_cpp.links.cloud_partner import LIVE, PREVIEW
 from airflow_provider_cpp.links.cloud_partner import LiveLink as LiveLink
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
     from airflow.providers.common.compat.sdk import Context
 
-    from airflow_provider_cpp.core.models import Offer, Submission
     from airflow_provider_cpp.hooks.cloud_partner import CloudPartnerHook
     from airflow_provider_cpp.release.submission import IfRunning
 
@@ -86,44 +85,14 @@ class PublishOperator(OperationOperator):
 
     def _begin(self, hook: CloudPartnerHook, publisher_id: str, context: Context) -> str | None:
         from airflow_provider_cpp.release.lookup import OfferOperations
-        from airflow_provider_cpp.release.submission import PUBLISH, Start
+        from airflow_provider_cpp.release.publish import Publish
 
-        # Refuses a bad address, before anything is sent.
+        # Raises an error for an invalid address before any request.
         portal.publish(publisher_id, self.offer_id, notification_emails=self.notification_emails)
-
-        def read(**where: Any) -> Offer | None:
-            try:
-                return hook.get_offer(self.offer_id, publisher_id, **where)
-            except NotFoundError:
-                return None
-
-        def has_the_drafts_definition(other: Offer | None) -> bool:
-            draft = read()
-            return draft is not None and other is not None and other.definition == draft.definition
-
-        def is_stale(running: Submission) -> bool:
-            version = running.publishing_version or 0
-            published = read(version=version) if version > 0 else None
-            # What the service doesn't show can't be told apart.
-            return published is not None and not has_the_drafts_definition(published)
-
-        start = Start(
-            OfferOperations(hook, publisher_id, self.offer_id),
-            verb=PUBLISH,
-            request=lambda: hook.publish(
-                self.offer_id, publisher_id, notification_emails=self.notification_emails
-            ),
-            is_mine=lambda submission: submission.is_publish,
-            is_achieved=lambda: has_the_drafts_definition(read(slot="preview")),
-            is_stale=is_stale,
+        publish = Publish(
+            OfferOperations(hook, publisher_id, self.offer_id), notification_emails=self.notification_emails
         )
-        return self._start(
-            start,
-            context,
-            if_running=self.if_running,
-            if_done=self.if_published,
-            done="the preview has the draft's definition already.",
-        )
+        return self._submit(publish, context, if_running=self.if_running, if_applied=self.if_published)
 
 
 class GoLiveOperator(OperationOperator):
@@ -180,49 +149,12 @@ class GoLiveOperator(OperationOperator):
         self.if_live = if_live
 
     def _begin(self, hook: CloudPartnerHook, publisher_id: str, context: Context) -> str | None:
-        from airflow_provider_cpp.release.lookup import OfferOperations, retry_transient
-        from airflow_provider_cpp.release.submission import GO_LIVE, Start
+        from airflow_provider_cpp.release.go_live import GoLive
+        from airflow_provider_cpp.release.lookup import OfferOperations
 
-        def version_in(slot: str) -> int | None:
-            try:
-                return hook.get_offer(self.offer_id, publisher_id, slot=slot).version
-            except NotFoundError:  # nothing was ever put there
-                return None
-
-        version = to_version(self.version)
-
-        what = "the preview's version" if version is None else f"version {version}"
-
-        def is_live() -> bool:
-            wanted = version_in("preview") if version is None else version
-            return wanted is not None and wanted == version_in("production")
-
-        def check() -> None:
-            if version is None:
-                return
-            preview = retry_transient(lambda: hook.get_offer(self.offer_id, publisher_id, slot="preview"))
-            if preview.version != version:
-                raise ConflictError(
-                    f"No go-live of {self.subject} was sent: version {version} was to go live, but version "
-                    f"{preview.version} is in preview. Somebody published the offer since: look at the "
-                    "preview again."
-                )
-
-        start = Start(
-            OfferOperations(hook, publisher_id, self.offer_id),
-            verb=GO_LIVE,
-            request=lambda: hook.go_live(self.offer_id, publisher_id),
-            is_mine=lambda submission: submission.is_go_live,
-            is_achieved=is_live,
-            check=check,
-        )
-        return self._start(
-            start,
-            context,
-            if_running=self.if_running,
-            if_done=self.if_live,
-            done=f"production has {what} already.",
-        )
+        offer = OfferOperations(hook, publisher_id, self.offer_id)
+        go_live = GoLive(offer, version=to_version(self.version))
+        return self._submit(go_live, context, if_running=self.if_running, if_applied=self.if_live)
 
 
 class CancelOperator(OperationOperator):

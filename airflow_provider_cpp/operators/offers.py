@@ -10,16 +10,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.providers.common.compat.sdk import determine_kwargs
 
-from airflow_provider_cpp.core.errors import CloudPartnerError, PreconditionFailedError
+from airflow_provider_cpp.core.redaction import redact
 from airflow_provider_cpp.operators.base import OfferOperator, to_version
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from airflow.providers.common.compat.sdk import Context
-
-    from airflow_provider_cpp.core.models import Offer
-    from airflow_provider_cpp.hooks.cloud_partner import CloudPartnerHook
 
 
 Change = Mapping[str, Any] | Callable[..., Any] | str
@@ -28,16 +25,18 @@ Change = Mapping[str, Any] | Callable[..., Any] | str
 class GetOfferOperator(OfferOperator):
     """Read an offer. Reference: Retrieve a specific offer.
 
-    Returns the service's own JSON, without secret values; its ETag, if it has one, is the XCom `etag`.
+    Returns the service's JSON. Credentials in it, such as the signature of a SAS URL or an account key, are
+    redacted, so this JSON cannot be written back; to write the offer, read it with
+    `CloudPartnerHook.get_offer`. The ETag, if the service sends one, is the XCom `etag`.
 
     :param offer_id: id of the offer (templated)
     :param publisher_id: id of the publisher; by default the connection's (templated)
     :param cloud_partner_conn_id: id of the connection (templated)
     :param slot: `draft`, `preview` or `production`; by default the draft (templated)
-    :param version: a version's number; not together with `slot` (templated)
-    :raises ValueError: an id, the slot, the version or the connection can't be used; nothing was sent
-    :raises NotFoundError: there is no such offer or version, or nothing was ever put into the slot
-    :raises CloudPartnerError: or one below it: the service refused, or can't be reached
+    :param version: number of a version; not together with `slot` (templated)
+    :raises ValueError: an id, the slot, the version or the connection is not valid; nothing was sent
+    :raises NotFoundError: the offer or version does not exist, or the slot is empty
+    :raises CloudPartnerError: or a subclass: the service refused the request, or could not be reached
     """
 
     template_fields: Sequence[str] = (*OfferOperator.template_fields, "slot", "version")
@@ -54,34 +53,41 @@ class GetOfferOperator(OfferOperator):
         version = to_version(self.version)
         hook, publisher_id = self._open()
         offer = retry_transient(
-            lambda: hook.get_offer(self.offer_id, publisher_id, slot=self.slot, version=version)
+            lambda: hook.get_offer(self.offer_id, publisher_id, slot=self.slot, version=version),
+            description=f"Reading {self.subject}",
         )
         if offer.etag:
             context["ti"].xcom_push(key="etag", value=offer.etag)
-        return offer.raw
+        return redact(offer.raw)
 
 
 class UpdateOfferOperator(OfferOperator):
     """Change an offer's draft. Reference: Create or modify an offer; Concurrency control.
 
-    It reads the offer, applies the change, and writes it back only if that changed something. Nobody else's
-    change is overwritten: the service refuses the write when the offer was changed since it was read.
+    It reads the offer, applies the change, and writes the offer only if the change has an effect. It never
+    overwrites a change that another user made after the read: that fails the task, and a retry applies the
+    change to the new content. Without an ETag, as with migrated offers, the operator reads the offer again
+    immediately before it writes, and compares version, time of the last change, and definition.
 
-    Returns `changed`, and the offer's `version` and `etag` after it.
+    Returns `changed`, and the offer's `version` and `etag` after the change.
+
+    A text without a template reaches the service exactly as it is in the Dag. If the Dag renders templates as
+    native objects, the text `1.10` from a template stays text, too.
 
     :param offer_id: id of the offer (templated)
     :param publisher_id: id of the publisher; by default the connection's (templated)
     :param cloud_partner_conn_id: id of the connection (templated)
     :param definition: the change (templated). A dict is merged into the offer if it has the key `definition`,
-        else into the offer's definition, key by key (RFC 7396: a null removes a key, a list is replaced). A
-        function, or a function's dotted path, gets the offer as `GetOfferOperator` returns it, and what it
-        names of the task's context; it returns the changed offer, or changes it in place. It must bear to be
-        applied twice, since a task may be retried.
-    :param if_match: `etag` for the ETag that was read with the offer; `*` to overwrite whatever is there; or
-        an ETag that was read before (templated)
-    :raises ValueError: an id, the change or the connection can't be used; nothing was written
-    :raises PreconditionFailedError: the offer was changed meanwhile
-    :raises CloudPartnerError: or one below it: the service refused, or can't be reached
+        else into the offer's definition, key by key (RFC 7396: null removes a key, a list is replaced). A
+        function, or a function's dotted path, receives the offer as the service returned it, with the
+        signatures of SAS URLs, and the variables of the task's context that its parameters name. It returns
+        the changed offer or changes it in place. It must be idempotent, because a task can be retried.
+    :param if_match: `etag` to refuse the write if the offer changed after the read; `*` to overwrite any
+        change; or an ETag that was read before (templated)
+    :raises ValueError: an id, the change or the connection is not valid, or the change contains a redaction
+        marker; nothing was written
+    :raises PreconditionFailedError: the offer changed after it was read
+    :raises CloudPartnerError: or a subclass: the service refused the request, or could not be reached
     """
 
     template_fields: Sequence[str] = (*OfferOperator.template_fields, "definition", "if_match")
@@ -89,7 +95,7 @@ class UpdateOfferOperator(OfferOperator):
 
     def __init__(self, *, definition: Change, if_match: str = "etag", **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        # Airflow would call a function in a template field itself; its name is shown there.
+        # Airflow calls a function in a template field; the field contains the name instead.
         self._function = definition if callable(definition) else None
         self.definition = (
             f"{definition.__module__}.{getattr(definition, '__qualname__', type(definition).__name__)}"
@@ -100,67 +106,27 @@ class UpdateOfferOperator(OfferOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Read the offer, change it, and write it back."""
-        from airflow_provider_cpp.release.lookup import retry_transient
+        from airflow_provider_cpp.portal.requests import refuse_redacted
+        from airflow_provider_cpp.release.update import OfferUpdate
 
         hook, publisher_id = self._open()
-
-        def read() -> Offer:
-            return retry_transient(lambda: hook.get_offer(self.offer_id, publisher_id))
-
         if not self.if_match:
             raise ValueError(f"{self.subject}: if_match must be 'etag', '*' or an ETag; it is empty")
-        offer = read()
-        wanted = self._change(offer.raw, context)
-        changed = wanted != offer.raw
-        if not changed:
-            self.log.info("%s: the offer is as wanted already; nothing was written.", self.subject)
-        else:
-            if_match = offer.etag if self.if_match == "etag" else self.if_match
-            if not if_match:
-                raise CloudPartnerError(
-                    f"{self.subject}: nothing was written, since the service sent no ETag with the offer, "
-                    "and without it somebody else's change could be lost. if_match='*' overwrites."
-                )
-            offer = self._write(hook, publisher_id, offer, wanted, if_match, read)
+        refuse_redacted(self.subject, self.definition)
+        update = OfferUpdate(hook, publisher_id, self.offer_id, self.if_match)
+        offer = update.read()
+        changed_offer = self._change(offer.raw, context)
+        changed = not _is_same(changed_offer, offer.raw)
+        if changed:
+            refuse_redacted(self.subject, changed_offer)
+            offer = update.write(offer, changed_offer)
             self.log.info("%s: the offer was changed.", self.subject)
+        else:
+            self.log.info("%s: the offer already has this content; nothing was written.", self.subject)
         return {"changed": changed, "version": offer.version, "etag": offer.etag}
 
-    def _write(
-        self,
-        hook: CloudPartnerHook,
-        publisher_id: str,
-        before: Offer,
-        wanted: dict[str, Any],
-        if_match: str,
-        read: Callable[[], Offer],
-    ) -> Offer:
-        """Write the offer once, and find out what became of it when the answer doesn't say."""
-        from airflow_provider_cpp.release.lookup import retry_transient
-
-        in_doubt = False
-        while True:
-            try:
-                return retry_transient(
-                    lambda: hook.put_offer(self.offer_id, wanted, publisher_id, if_match=if_match),
-                    lambda error: error.is_unprocessed,
-                )
-            except CloudPartnerError as error:
-                # A stale ETag, too, may come of the request before.
-                if not (
-                    error.has_unknown_outcome or (in_doubt and isinstance(error, PreconditionFailedError))
-                ):
-                    raise
-                self.log.warning("%s: looking whether the offer was written. %s", self.subject, error)
-                found = read()
-                is_touched = before.etag is None or found.etag != before.etag
-                if is_touched and _is_shown(found.definition, wanted["definition"]):
-                    return found
-                if in_doubt or (is_touched and if_match != "*"):
-                    raise
-                in_doubt = True
-
     def _change(self, offer: dict[str, Any], context: Context) -> Any:
-        """Return the changed offer; the given one is left as it is."""
+        """Return the changed offer, without changing the given one."""
         change: Any = self._function or self.definition
         if isinstance(change, Mapping):
             wanted = _merged(offer, change if "definition" in change else {"definition": change})
@@ -176,21 +142,21 @@ class UpdateOfferOperator(OfferOperator):
             returned = change(wanted, **determine_kwargs(change, (wanted,), context))
             wanted = wanted if returned is None else returned
         if not isinstance(wanted, dict) or not isinstance(wanted.get("definition"), dict):
-            # No value is shown, since there may be secrets in it.
+            # The message shows no value, which could be a secret.
             left = (
                 f"keys {', '.join(map(str, wanted))}" if isinstance(wanted, dict) else type(wanted).__name__
             )
             raise ValueError(
                 f"{self.subject}: nothing was written, since the change returned no offer with a definition "
-                f"({left}). A function gets the whole offer, and returns it or changes it in place."
+                f"({left}). A function receives the whole offer, and returns it or changes it in place."
             )
         return wanted
 
 
 def _imported(dotted_path: str) -> Any:
     if not re.fullmatch(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+", dotted_path):
-        # It is not shown, since it may be a definition with secrets in it.
-        raise ValueError("definition is text that is no dotted path of a function")
+        # The message does not show the text, which could be a definition with secrets.
+        raise ValueError("definition is text, but not the dotted path of a function")
     module, _, name = dotted_path.rpartition(".")
     try:
         return getattr(import_module(module), name)
@@ -200,13 +166,13 @@ def _imported(dotted_path: str) -> Any:
         ) from error
 
 
-def _is_shown(shown: Any, written: Any) -> bool:
-    """Whether what the service shows is what was written, but for secret values, which it doesn't show."""
-    if isinstance(shown, dict) and isinstance(written, dict):
-        return all(key in written and _is_shown(value, written[key]) for key, value in shown.items())
-    if isinstance(shown, list) and isinstance(written, list):
-        return len(shown) == len(written) and all(map(_is_shown, shown, written))
-    return bool(shown == written)
+def _is_same(one: Any, other: Any) -> bool:
+    """Whether two JSON values are equal. In Python, 1 also equals True."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(_is_same(one[key], other[key]) for key in one)
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(map(_is_same, one, other))
+    return type(one) is type(other) and bool(one == other)
 
 
 def _merged(target: Any, patch: Any) -> Any:

@@ -88,7 +88,9 @@ def _ids_in_path(path: str) -> tuple[str, str] | None:
     return None
 
 
-def candidate_locations(submission: Submission, publisher_id: str, offer_id: str) -> list[str]:
+def candidate_locations(
+    submission: Submission, publisher_id: str, offer_id: str, api_version: str = API_VERSION
+) -> list[str]:
     """Return where a listed operation of an offer may be found, most likely first.
 
     The list of operations names no Location. An offer that was migrated has it under the publisher, with the
@@ -109,7 +111,7 @@ def candidate_locations(submission: Submission, publisher_id: str, offer_id: str
             f"{offer_path(publisher_id, offer_id)}/operations/{identifier}",
             *(f"/api/operations/{older}${submission.publishing_version}${slot}" for slot in slots),
         ]
-    return [f"{path}?api-version={API_VERSION}" for path in paths if _ids_in_path(path)]
+    return [f"{path}?api-version={quote(api_version, safe='')}" for path in paths if _ids_in_path(path)]
 
 
 def preview_url(publisher_id: str, offer_id: str) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping
+from itertools import islice
 from urllib.parse import urlencode
 
 from airflow_provider_cpp.core.http import Json, Request, quote_segment
@@ -19,6 +20,7 @@ from airflow_provider_cpp.core.models import (
     Publisher,
     Submission,
 )
+from airflow_provider_cpp.core.redaction import find_markers
 from airflow_provider_cpp.core.text import normalize_status
 from airflow_provider_cpp.portal.locations import normalize_location, offer_path
 from airflow_provider_cpp.portal.responses import (
@@ -33,6 +35,9 @@ from airflow_provider_cpp.portal.responses import (
     read_offer_status,
     read_operation,
 )
+
+# The service sets these keys. An offer that has one of them was read from the service.
+_SERVICE_KEYS = frozenset(("version", "changedTime"))
 
 
 def list_publishers() -> Request[list[Publisher]]:
@@ -89,11 +94,13 @@ def put_offer(
 ) -> Request[Offer]:
     """Create or modify an offer (reference: Create or modify an offer; Concurrency control).
 
-    :param definition: the whole offer as the service's JSON, or what stands there under `definition`
-    :param if_match: ETag of what the change is based on, or `*`; None creates
-    :raises ValueError: the definition is no JSON object, or the ETag is no header's value
+    :param definition: the whole offer as the service's JSON, or only the content of its key `definition`
+    :param if_match: the ETag that was read with the offer, or `*`; None creates an offer
+    :raises ValueError: the definition is not a JSON object, contains a redaction marker, or was read from the
+        service and `if_match` is None; or `if_match` is not a header value
     """
     path = offer_path(publisher_id, offer_id)
+    subject = f"{publisher_id}/{offer_id}"
     if not isinstance(definition, Mapping):
         raise ValueError(f"An offer's definition must be a JSON object, not {type(definition).__name__}")
     body = dict(definition) if "definition" in definition else {"definition": dict(definition)}
@@ -101,16 +108,46 @@ def put_offer(
         json.dumps(body, allow_nan=False)
     except (TypeError, ValueError, RecursionError) as error:
         raise ValueError(f"An offer's definition must be JSON values only: {error}") from None
-    if if_match is not None and not (isinstance(if_match, str) and re.fullmatch(r"[\x21-\x7e]+", if_match)):
-        raise ValueError(f"if_match must be an ETag or '*', not {if_match!r}")
-    headers = {} if if_match is None else {"If-Match": if_match}
-    hints = {}
-    if if_match is None:
-        hints[400] = (
-            "Correct what the message names. To modify an offer that exists, if_match must be the ETag that "
-            "was read with it, or '*' to overwrite it."
+    is_header = isinstance(if_match, str) and re.fullmatch(r"[\x21-\x7e]+", if_match)
+    # A template renders a missing ETag to the text "None".
+    if if_match == "None" or not (if_match is None or is_header):
+        raise ValueError(
+            f"{subject}: if_match must be an ETag or '*', not {if_match!r}. The service sends no ETag with a "
+            "migrated offer; UpdateOfferOperator without if_match notices concurrent changes without it."
         )
-    return Request(f"Write {publisher_id}/{offer_id}", "PUT", path, read_offer, body, headers, hints)
+    refuse_redacted(subject, body)
+    if if_match is None and not _SERVICE_KEYS.isdisjoint(body):
+        raise ValueError(
+            f"{subject}: nothing was written. if_match is None, which creates an offer, but this offer was "
+            f"read from the service: it has {' and '.join(sorted(_SERVICE_KEYS & set(body)))}. The service "
+            "sends no ETag with a migrated offer. To modify the offer, use UpdateOfferOperator, which "
+            "notices concurrent changes, or pass if_match='*', which overwrites them. To create an offer, "
+            "remove these keys."
+        )
+    headers = {} if if_match is None else {"If-Match": if_match}
+    hints: dict[int | str, str] = {}
+    if if_match is None:
+        hints["InvalidResourceId"] = hints[400] = (
+            "If the offer exists already, pass if_match to modify it: the ETag that was read with it, or '*' "
+            "to overwrite it."
+        )
+    return Request(f"Write {subject}", "PUT", path, read_offer, body, headers, hints)
+
+
+def refuse_redacted(subject: str, offer: Json) -> None:
+    """Raise an error for an offer that contains a redaction marker.
+
+    :param subject: the offer as `publisher/offer`, for the error
+    :raises ValueError: the offer contains one
+    """
+    found = list(islice(find_markers(offer), 5))
+    if found:
+        raise ValueError(
+            f"{subject}: nothing was written, because credentials are redacted at {', '.join(found)}. An "
+            "offer from GetOfferOperator, an XCom or a log cannot be written. To get the offer with its "
+            "credentials, read it with CloudPartnerHook().get_offer(...) in the task that writes it, or give "
+            "UpdateOfferOperator a function, which receives the offer."
+        )
 
 
 def publish(publisher_id: str, offer_id: str, *, notification_emails: Iterable[str] = ()) -> Request[str]:
@@ -123,7 +160,7 @@ def publish(publisher_id: str, offer_id: str, *, notification_emails: Iterable[s
 def go_live(publisher_id: str, offer_id: str) -> Request[str]:
     """Take an offer from preview to production; answers with the Location (reference: Go live)."""
     path = f"{offer_path(publisher_id, offer_id)}/golive"
-    hints = {
+    hints: dict[int | str, str] = {
         400: "Publish the offer first, and wait for its preview: go live takes what is in preview and not in "
         "production yet."
     }

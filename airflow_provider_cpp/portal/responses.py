@@ -6,7 +6,8 @@ import re
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_cpp.core.http import Json, Request, Response, T, dicts, parse_json, with_timezone
+from airflow_provider_cpp.core.error_bodies import parse_json
+from airflow_provider_cpp.core.http import Json, Request, Response, T, dicts, with_timezone
 from airflow_provider_cpp.core.models import (
     OFFER_STATES,
     Message,

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import re
 from difflib import unified_diff
-from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 from unicodedata import category
 
 import yaml
 from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSkipException, task
 
+from airflow_provider_cpp.constants import DEFAULT_CONN_ID
 from airflow_provider_cpp.core.errors import CloudPartnerError, NotFoundError
+from airflow_provider_cpp.core.redaction import redact
 from airflow_provider_cpp.portal.locations import preview_url
 
 try:
@@ -30,8 +31,6 @@ if TYPE_CHECKING:
 #: More is for the preview itself to show.
 MOST_LINES = 200
 LONGEST_LINE = 120
-
-_SIGNATURE = re.compile(r"([?&]sig=)([^&\s\"']+)", re.IGNORECASE)
 
 
 class MappedApprovalOperator(ApprovalOperator):
@@ -97,7 +96,7 @@ def _keep_question(ti_id: Any, task: ApprovalOperator) -> Any:
     map_index_template="{{ [task.op_kwargs.publisher_id, task.op_kwargs.offer_id] | select | join('/') }}",
 )
 def review(
-    offer_id: str, publisher_id: str | None = None, cloud_partner_conn_id: str = "cloud_partner_default"
+    offer_id: str, publisher_id: str | None = None, cloud_partner_conn_id: str = DEFAULT_CONN_ID
 ) -> dict[str, Any]:
     """Sum up what is to be approved: `version`, `subject` and `body`.
 
@@ -109,14 +108,20 @@ def review(
 
     hook = CloudPartnerHook(cloud_partner_conn_id)
     publisher = hook.settings.publisher(publisher_id)
-    preview = retry_transient(lambda: hook.get_offer(offer_id, publisher, slot="preview"))
+    preview = retry_transient(
+        lambda: hook.get_offer(offer_id, publisher, slot="preview"),
+        description=f"Reading the preview of {publisher}/{offer_id}",
+    )
     if preview.version is None:
         raise CloudPartnerError(
             f"The service doesn't say which version of {publisher}/{offer_id} is in preview, so none can be "
             "approved."
         )
     try:
-        production = retry_transient(lambda: hook.get_offer(offer_id, publisher, slot="production"))
+        production = retry_transient(
+            lambda: hook.get_offer(offer_id, publisher, slot="production"),
+            description=f"Reading the live version of {publisher}/{offer_id}",
+        )
     except NotFoundError:
         production = None
     if production and production.version == preview.version:
@@ -131,7 +136,7 @@ def review(
 def describe_changes(publisher_id: str, offer_id: str, preview: Offer, production: Offer | None) -> str:
     """Return what a go-live changes, as Markdown: the versions, a link to the preview, and a diff.
 
-    Nothing of the offer is taken for Markdown or HTML, and no signature of a URL is shown.
+    Nothing of the offer is taken for Markdown or HTML, and credentials are redacted.
 
     :param production: what is live now; None if nothing is
     """
@@ -158,7 +163,9 @@ def describe_changes(publisher_id: str, offer_id: str, preview: Offer, productio
 
 def _lines(definition: Any) -> list[str]:
     """Return a definition as lines that people can compare; long ones are broken, so none hides a change."""
-    text = yaml.safe_dump(_harmless(definition), allow_unicode=True, sort_keys=True, width=LONGEST_LINE)
+    # The digest of a signature shows that it changed.
+    shown = _spell_out(redact(definition, digest=True))
+    text = yaml.safe_dump(shown, allow_unicode=True, sort_keys=True, width=LONGEST_LINE)
     return [
         line[at : at + LONGEST_LINE]
         for line in text.splitlines()
@@ -166,14 +173,12 @@ def _lines(definition: Any) -> list[str]:
     ]
 
 
-def _harmless(value: Any) -> Any:
-    """Return a definition without signatures, and without letters that make text look like another."""
+def _spell_out(value: Any) -> Any:
+    """Return a definition with its format characters spelled out: they make text look like other text."""
     if isinstance(value, dict):
-        return {_harmless(key): _harmless(inner) for key, inner in value.items()}
+        return {_spell_out(key): _spell_out(inner) for key, inner in value.items()}
     if isinstance(value, list):
-        return [_harmless(inner) for inner in value]
+        return [_spell_out(inner) for inner in value]
     if not isinstance(value, str):
         return value
-    # Whoever has the signature has the file; that it changed shows all the same.
-    value = _SIGNATURE.sub(lambda match: f"{match[1]}***{sha256(match[2].encode()).hexdigest()[:8]}", value)
     return "".join(f"\\u{ord(letter):04x}" if category(letter) == "Cf" else letter for letter in value)

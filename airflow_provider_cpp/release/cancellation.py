@@ -50,7 +50,9 @@ def cancel(offer: OfferOperations, request: Callable[[], str | None]) -> str | N
     in_doubt = 0
     while True:
         try:
-            return retry_transient(send, lambda error: error.is_unprocessed)
+            return retry_transient(
+                send, lambda error: error.is_unprocessed, description=f"Canceling the operation of {offer}"
+            )
         except CloudPartnerError as error:
             # Where the operation is found is known without the answer.
             if error.accepted:
@@ -63,7 +65,7 @@ def cancel(offer: OfferOperations, request: Callable[[], str | None]) -> str | N
 
 def _is_settled(offer: OfferOperations, location: str) -> bool:
     """Whether there is nothing left to cancel, or somebody has asked for it already."""
-    operation = offer.ask(location)
+    operation = offer.get_operation(location)
     return operation.is_terminal or operation.is_being_canceled
 
 
@@ -73,15 +75,13 @@ def _find_running(offer: OfferOperations) -> str | None:
     :raises CloudPartnerError: something runs, but isn't listed for minutes
     """
     for _ in poll_delays(lookup.LONG_DELAYS):
-        for submission in offer.listed():
+        for submission in offer.list_operations():
             if submission.is_running:
                 location, operation = offer.locate(submission)
                 if not operation.is_terminal:
                     log.info("%s: %s runs.", offer, describe(submission))
                     return location
-        status = retry_transient(
-            lambda: offer.hook.get_offer_status(offer.offer_id, offer.publisher_id)
-        ).status
+        status = offer.get_status().status
         if status not in _UNDER_WAY:
             return None
         log.info("%s: the offer is %s, but no operation is listed; looking again.", offer, status)

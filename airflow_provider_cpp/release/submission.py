@@ -1,35 +1,45 @@
-"""Starting an operation exactly once, whatever fails.
+"""Start an operation exactly once, whichever request, response or process fails.
 
-A request to start has three kinds of ends. It is answered. Or it surely had no effect (nobody was reached,
-429, 503 with Retry-After): then it is sent again. Or nobody knows (the connection was lost after sending,
-5xx): then it is never blindly repeated, but the operation is looked up in the offer's list of operations,
-which is the only truth about what was started. The same look comes before every request, since an earlier
-try of the task may have been killed between the request and the XCom.
+A request that starts an operation has one of three results:
+
+* The service answers: the operation has started, or the service refused it.
+* The request certainly had no effect: the service was not reached, or answered 429, or 503 with Retry-After.
+  The request is sent again.
+* The outcome is unknown: the connection was lost after sending, or the service answered another 5xx. The
+  request is not repeated blindly: the operation is looked up in the offer's list of operations first.
+
+An earlier attempt of the task may have been killed between the request and the XCom. So the same lookup
+precedes each request, and the journal reconnects a retry to the operation of the earlier attempt.
 """
 
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from abc import ABC, abstractmethod
+from dataclasses import KW_ONLY, dataclass, field
+from typing import TYPE_CHECKING, ClassVar, Literal
 
-from airflow_provider_cpp.core.errors import CloudPartnerError, ConflictError
-from airflow_provider_cpp.core.models import OperationStatus, Submission
+from airflow_provider_cpp.core.errors import CloudPartnerError, ConflictError, NotFoundError
+from airflow_provider_cpp.core.models import OperationStatus
 from airflow_provider_cpp.release import lookup
-from airflow_provider_cpp.release.lookup import OfferOperations, describe, poll_delays, retry_transient
+from airflow_provider_cpp.release.journal import Journal
+from airflow_provider_cpp.release.lookup import Retry, describe, poll_delays
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from datetime import datetime
+
+    from airflow_provider_cpp.core.models import Operation, Submission
+    from airflow_provider_cpp.release.journal import Entry
+    from airflow_provider_cpp.release.lookup import OfferOperations
 
 IfRunning = Literal["adopt", "fail"]
 
-GO_LIVE, PUBLISH = "go-live", "publish"
-#: Seconds between two looks at an operation that is being canceled, which takes one to three minutes.
+#: Pauses in seconds between reads of an operation that is being canceled, which takes one to three minutes.
 CANCELING_DELAYS = (5.0,) * 60
-#: Seconds between two looks at what an earlier try waited for, and its trigger may be about to cancel.
+#: Pauses in seconds between reads of an operation that the trigger of an earlier attempt may be canceling.
 KILLED_DELAYS = (5.0,) * 3
-#: Requests with an unknown outcome before the task gives up.
+#: Requests with an unknown outcome before the attempt of the task fails.
 UNKNOWN_OUTCOMES = 3
 
 _NEVER_ADOPTED = (OperationStatus.FAILED, OperationStatus.CANCELED)
@@ -37,204 +47,380 @@ _NEVER_ADOPTED = (OperationStatus.FAILED, OperationStatus.CANCELED)
 log = logging.getLogger(__name__)
 
 
-@dataclass
-class Start:
-    """One kind of operation on one offer, to be started exactly once.
+@dataclass(frozen=True)
+class Policy:
+    """Which existing operations a task adopts.
 
-    :param offer: the offer's operations
-    :param verb: what people call such an operation: `GO_LIVE` or `PUBLISH`
-    :param request: sends the request, and returns the Location
-    :param is_mine: tells the operations of this kind
-    :param is_achieved: tells whether what such an operation would achieve is so already
-    :param is_stale: tells of one of this kind that runs whether it does something else than the request would
-    :param check: raises if the request must not be sent as things stand; asked before each time it is
-    :param may_be_killed: whether an earlier try's wait, which somebody cleared, may be about to cancel what
-        runs
+    :param if_running: `adopt` a running operation that another client started, or `fail`
+    :param run_started_at: when the Dag run started; None if that is unknown
+    :param may_be_canceling: whether the trigger of an earlier attempt may be canceling its operation
     """
 
+    if_running: IfRunning = "adopt"
+    run_started_at: datetime | None = None
+    may_be_canceling: bool = False
+
+
+@dataclass
+class Submitter(ABC):
+    """Start one kind of operation on one offer exactly once: call `adopt`, then `submit` if it returned None.
+
+    :param offer: the offer
+    :param journal: the record of the task's request
+    :param policy: which existing operations to adopt
+    """
+
+    #: The request in words.
+    verb: ClassVar[str]
+    #: Cause and cure, if the running operation of this kind has other content than the request.
+    stale_reason: ClassVar[str]
+
     offer: OfferOperations
-    verb: str
-    request: Callable[[], str]
-    is_mine: Callable[[Submission], bool]
-    is_achieved: Callable[[], bool]
-    is_stale: Callable[[Submission], bool] = lambda submission: False
-    check: Callable[[], None] = lambda: None
-    may_be_killed: bool = False
-    _before: list[Submission] = field(default_factory=list)
-    _ended_at: set[str] = field(default_factory=set)
+    _: KW_ONLY
+    journal: Journal = field(default_factory=Journal)
+    policy: Policy = Policy()
+    _listed: list[Submission] = field(default_factory=list, init=False)
+    # Ids of the operations that no request of this task started, or that are not to be adopted.
+    _known_ids: frozenset[str] = field(default=frozenset(), init=False)
+    # Whether a request was sent whose outcome is unknown.
+    _in_doubt: bool = field(default=False, init=False)
+    # Paths of operations that failed or were canceled. The next operation may reuse the path.
+    _ended_at: set[str] = field(default_factory=set, init=False)
 
-    def adopt(self, *, if_running: IfRunning, since: datetime | None) -> str | None:
-        """Return the Location of an operation that makes a request needless; None if there is none.
+    # --- what each kind of operation defines ----------------------------------------------------------------
 
-        That is one that runs, or one that succeeded since this Dag run began and whose effect still holds.
-        One that failed, was canceled or is being canceled is never adopted.
+    @abstractmethod
+    def send(self) -> str:
+        """Send the request, and return the Location of the operation."""
 
-        :param if_running: `fail` to raise for one that runs
-        :param since: when the Dag run began
-        :raises ConflictError: something else runs on the offer, or this does with `if_running="fail"`
+    @abstractmethod
+    def matches(self, submission: Submission) -> bool:
+        """Return whether a list entry is an operation of this kind."""
+
+    @abstractmethod
+    def is_applied(self) -> bool:
+        """Return whether the offer already is in the state that the operation leads to."""
+
+    @property
+    @abstractmethod
+    def applied_state(self) -> str:
+        """That state, as a clause."""
+
+    @abstractmethod
+    def is_stale(self, running: Submission) -> bool:
+        """Return whether a running operation of this kind has other content than the request."""
+
+    @abstractmethod
+    def check(self) -> None:
+        """Raise an error if the request must not be sent; called before each request."""
+
+    def may_coexist(self, other: Submission, operation: Operation | None) -> bool:
+        """Return whether the service accepts the request while this operation of another kind is running.
+
+        :param operation: the operation at its Location; None if the service does not show it
         """
+        return False
+
+    # --- adopt an operation ---------------------------------------------------------------------------------
+
+    def adopt(self) -> str | None:
+        """Return the Location of an operation that makes the request unnecessary, or None.
+
+        These operations are adopted, in this order:
+
+        1. the operation that an earlier attempt of this task started, if it is running or succeeded;
+        2. a running operation of this kind, unless `if_running` is `fail`;
+        3. an operation of this kind that succeeded since the Dag run started, if its effect still holds.
+
+        An operation that failed, was canceled, or is being canceled is never adopted.
+
+        :raises ConflictError: another kind of operation is running, or this kind with `if_running="fail"`
+        """
+        entry = self.journal.read()
+        location = (self._reconnect(entry) if entry else None) or self._adopt_listed()
+        if location is not None:
+            self.journal.accepted(location)
+        return location
+
+    def _reconnect(self, entry: Entry) -> str | None:
+        """Return the Location of the operation that an earlier attempt of this task started."""
+        if entry.location is not None:
+            return self._reconnect_to(entry.location, entry)
+        log.info("%s: looking up the %s that an earlier attempt may have started.", self.offer, self.verb)
+        self._known_ids, self._in_doubt = entry.known_ids, True
+        submission = self._look_up(self._is_new, lookup.LONG_DELAYS, report_others=True)
+        if submission is None:
+            log.info("%s: found no %s of an earlier attempt.", self.offer, self.verb)
+            return None
+        location, operation = self.offer.locate(submission)
+        if self._can_adopt(location, operation, submission):
+            log.info("%s: found %s of an earlier attempt; adopting it.", self.offer, describe(submission))
+            return location
+        return None
+
+    def _reconnect_to(self, location: str, entry: Entry) -> str | None:
+        """Return the recorded Location, if its operation is to be adopted."""
         for _ in poll_delays(lookup.LONG_DELAYS):
-            self._before = self.offer.listed()
-            running = [submission for submission in self._before if submission.is_running]
-            for submission in filter(self.is_mine, running):
-                if if_running == "fail" and not self._is_over(submission):
-                    raise self.offer.conflict(self.verb, submission)
-                if location := self._adoptable(submission):
-                    log.info("%s: %s runs already; adopting it.", self.offer, describe(submission))
+            try:
+                operation = self.offer.get_operation(location)
+            except NotFoundError:
+                continue
+            # The list may not show the operation yet.
+            own = (one for one in self.offer.list_operations() if _path(location) in self._paths(one))
+            if self._can_adopt(location, operation, next(own, None), entry):
+                log.info(
+                    "%s: an earlier attempt started the %s; adopting %s.", self.offer, self.verb, location
+                )
+                return location
+            return None
+        log.warning("%s: the service does not show %s, which this task started.", self.offer, location)
+        return None
+
+    def _adopt_listed(self) -> str | None:
+        """Return the Location of a listed operation, if one is to be adopted."""
+        for _ in poll_delays(lookup.LONG_DELAYS):
+            self._listed = self.offer.list_operations()
+            running = [submission for submission in self._listed if submission.is_running]
+            is_outdated = False
+            for submission in filter(self.matches, running):
+                location, operation = self._find_running(submission)
+                if self._can_adopt(location, operation, submission):
+                    log.info(
+                        "%s: adopting %s, which the list shows as running.", self.offer, describe(submission)
+                    )
                     return location
-            others = [submission for submission in running if not self.is_mine(submission)]
-            ended = [self._has_ended(submission) for submission in others]
-            if not any(ended):
+                is_outdated |= operation.status is OperationStatus.SUCCEEDED
+            for submission in running:
+                if not self.matches(submission):
+                    is_outdated |= self._has_ended(submission)
+            if not is_outdated:
                 break
-            log.info("%s: the list of operations lags behind; looking again.", self.offer)
-        for submission in self._before:
-            if self.is_mine(submission) and _succeeded_since(submission, since) and self.check_achieved():
-                log.info("%s: %s ended in this Dag run; adopting it.", self.offer, describe(submission))
+            log.info("%s: the list of operations is out of date; reading it again.", self.offer)
+        for submission in self._listed:
+            is_success = self.matches(submission) and submission.status is OperationStatus.SUCCEEDED
+            if is_success and self._is_of_this_run(submission) and self.is_applied():
+                log.info(
+                    "%s: adopting %s, which succeeded in this Dag run.", self.offer, describe(submission)
+                )
                 return self.offer.locate(submission)[0]
         return None
 
-    def check_achieved(self) -> bool:
-        """Ask whether what the operation would achieve is so already."""
-        return retry_transient(self.is_achieved)
+    def _find_running(self, submission: Submission) -> tuple[str, Operation]:
+        """Return Location and operation of an entry that the list shows as running.
 
-    def submit(self, *, if_running: IfRunning) -> str:
-        """Send the request, and return the Location of the one operation that came of it.
-
-        :raises CloudPartnerError: the service refused, or what became of the request can't be told. It is
-            safe to try again then: the next try looks first.
+        :raises ConflictError: the operation is running, and `if_running` is `fail`
         """
-        in_doubt, is_sent = 0, False
+        if self.policy.if_running == "adopt":
+            return self.offer.locate(submission)
+        found = self.offer.find(submission)
+        if found is None or not found[1].is_terminal:
+            raise self.offer.conflict(self.verb, submission)
+        return found
 
-        def send() -> str:
-            nonlocal is_sent
-            is_sent = False
-            self.check()
-            is_sent = True
-            return self.request()
+    def _can_adopt(
+        self,
+        location: str,
+        operation: Operation,
+        submission: Submission | None,
+        entry: Entry | None = None,
+    ) -> bool:
+        """Return whether to adopt an operation.
 
-        while True:
-            try:
-                location = retry_transient(send, lambda error: is_sent and error.is_unprocessed)
-            except CloudPartnerError as error:
-                if not is_sent:
-                    raise
-                unknown = error.accepted or error.has_unknown_outcome
-                in_doubt += unknown
-                if in_doubt:
-                    # A refusal, too, may come of a request before that had its effect after all.
-                    log.warning("%s: looking whether the request had its effect. %s", self.offer, error)
-                    pauses = lookup.LONG_DELAYS if error.accepted else lookup.SHORT_DELAYS
-                    if submission := self.offer.look(self._is_new, pauses):
-                        location, _ = self.offer.locate(submission)
-                        self._refuse_if_stale(submission)
-                        return location
-                if isinstance(error, ConflictError):
-                    return self._resolve(error, if_running)
-                if not unknown or error.accepted or in_doubt >= UNKNOWN_OUTCOMES:
-                    raise
-                log.warning("%s: no %s was begun; sending it again.", self.offer, self.verb)
-            else:
-                log.info("%s: the service accepted the %s: %s", self.offer, self.verb, location)
-                self._outlast_namesake(location)
-                return location
-
-    def _resolve(self, refusal: ConflictError, if_running: IfRunning) -> str:
-        """Adopt what began between look and request, or say what it is."""
-        mine = self.offer.look(
-            lambda submission: submission.is_running and self.is_mine(submission), lookup.LONG_DELAYS
-        )
-        if mine and if_running == "adopt":
-            if location := self._adoptable(mine):
-                return location
-            raise ConflictError(
-                f"No {self.verb} of {self.offer} was sent: {describe(mine)} ran on it and has ended badly "
-                "since. Try again now that nothing runs."
-            ) from refusal
-        running = mine or self.offer.look(lambda submission: submission.is_running, (0.0,))
-        raise self.offer.conflict(self.verb, running) if running else refusal
-
-    def _adoptable(self, running: Submission) -> str | None:
-        """Return the Location of an operation that runs by the list; None if it failed, or is canceled.
-
-        :raises ConflictError: it is of the same kind, but does something else; or its cancel doesn't end
+        :param submission: its list entry; None if the list does not show the operation
+        :param entry: the journal's record, if it has this Location
+        :raises ConflictError: it is running with other content, or is being canceled without end
         """
-        location, operation = self.offer.locate(running)
-        for _ in poll_delays(KILLED_DELAYS if self.may_be_killed else ()):
+        was_running = not operation.is_terminal
+        operation = self._wait_for_cancel(location, operation, submission)
+        if operation.status in _NEVER_ADOPTED:
+            self._ended_at.add(_path(location))
+            return False
+        if not operation.is_terminal:
+            self._refuse_if_stale(submission)
+            return True
+        # A retry never repeats the success of its task. A cleared task does, unless the effect holds.
+        if entry is not None and entry.is_retry:
+            return True
+        is_of_this_run = entry is not None or was_running or self._is_of_this_run(submission)
+        return is_of_this_run and self.is_applied()
+
+    def _wait_for_cancel(
+        self, location: str, operation: Operation, submission: Submission | None
+    ) -> Operation:
+        """Return the operation after its cancel has ended, if one is under way."""
+        for _ in poll_delays(KILLED_DELAYS if self.policy.may_be_canceling else ()):
             if operation.is_terminal or operation.is_being_canceled:
                 break
-            operation = self.offer.ask(location)
+            operation = self.offer.get_operation(location)
         if operation.is_being_canceled and not operation.is_terminal:
-            log.info("%s: a %s is being canceled; waiting for its end.", self.offer, self.verb)
+            log.info("%s: a %s is being canceled; waiting until it is canceled.", self.offer, self.verb)
             for _ in poll_delays(CANCELING_DELAYS):
-                operation = self.offer.ask(location)
+                operation = self.offer.get_operation(location)
                 if operation.is_terminal or not operation.is_being_canceled:
                     break
             else:
-                raise self.offer.conflict(self.verb, running)
-        if operation.status in _NEVER_ADOPTED:
-            self._ended_at.add(_path(location))
-            return None
-        self._refuse_if_stale(running)
-        return location
+                raise self.offer.conflict(self.verb, submission or location)
+        return operation
 
-    def _refuse_if_stale(self, submission: Submission) -> None:
-        if retry_transient(lambda: self.is_stale(submission)):
-            raise self.offer.conflict(
-                self.verb,
-                submission,
-                "It began before the offer was last changed, so it is of something else. Go live with it, or "
-                "wait until it ended, or cancel it; then try again.",
-            )
+    def _refuse_if_stale(self, running: Submission | None) -> None:
+        if running is not None and self.is_stale(running):
+            raise self.offer.conflict(self.verb, running, self.stale_reason)
 
-    def _is_over(self, running: Submission) -> bool:
-        """Whether what runs by the list has ended by its own Location."""
-        found = self.offer.find(running)
-        return found is not None and found[1].is_terminal
+    def _is_of_this_run(self, submission: Submission | None) -> bool:
+        """Return whether an operation that succeeded ended since the Dag run started.
+
+        It ended after its last listed change, so an outdated entry can prove it. Without times it cannot be
+        told; then the effect decides.
+        """
+        since = self.policy.run_started_at
+        changed = submission.changed if submission else None
+        return since is None or changed is None or changed >= since
 
     def _has_ended(self, other: Submission) -> bool:
-        """Whether what runs by the list has ended, so that the list lags behind.
+        """Return whether an operation of another kind has ended, although the list shows it as running.
 
-        :raises ConflictError: it runs, and is no publish that waits for nothing but a go-live
+        :raises ConflictError: the operation is running, and the service would refuse the request
         """
         found = self.offer.find(other)
-        if found and found[1].is_terminal:
+        operation = found[1] if found else None
+        if operation is not None and operation.is_terminal:
             return True
-        may_wait = other.is_publish and self.verb == GO_LIVE
-        if may_wait and ((found and found[1].awaiting_publisher) or self.offer.awaits_publisher()):
+        if self.may_coexist(other, operation):
             return False
         raise self.offer.conflict(self.verb, other)
 
-    def _outlast_namesake(self, location: str) -> None:
-        """Wait until an operation is shown at its Location, if an earlier one that ended badly had the same.
+    # --- send the request -----------------------------------------------------------------------------------
 
-        So it is where a go-live of an offer that was not migrated is repeated.
+    def submit(self) -> str:
+        """Send the request, and return the Location of the one operation that it started.
+
+        :raises CloudPartnerError: the service refused the request, or the outcome stays unknown. The next
+            attempt of the task looks the operation up before it sends anything.
         """
-        for submission in self._before:
-            if submission.status in _NEVER_ADOPTED:
-                self._ended_at |= set(map(_path, self.offer.locations(submission)))
-        if _path(location) in self._ended_at:
-            for _ in poll_delays(lookup.LONG_DELAYS):
-                try:
-                    if self.offer.ask(location).status not in _NEVER_ADOPTED:
-                        return
-                except CloudPartnerError as error:
-                    # It is begun, so this is the wait's to survive.
-                    log.warning("%s: the %s can't be read yet. %s", self.offer, self.verb, error)
+        # `adopt` has rejected these.
+        self._known_ids |= {submission.id for submission in self._listed if submission.id}
+        retry = Retry(f"Starting the {self.verb} of {self.offer}")
+        unknown_outcomes = 0
+        while True:
+            self.check()
+            self.journal.sending(self._known_ids)
+            try:
+                location = self.send()
+            except CloudPartnerError as error:
+                if error.is_unprocessed and retry.pause_after(error):
+                    continue
+                if error.accepted or error.has_unknown_outcome:
+                    unknown_outcomes += 1
+                    self._in_doubt = True
+                if found := self._find_started(error):
+                    return found
+                if not error.has_unknown_outcome or error.accepted or unknown_outcomes >= UNKNOWN_OUTCOMES:
+                    raise
+                log.warning(
+                    "%s: found no %s that the request started; sending it again (attempt %d of %d).",
+                    self.offer,
+                    self.verb,
+                    unknown_outcomes + 1,
+                    UNKNOWN_OUTCOMES,
+                )
+            else:
+                self.journal.accepted(location)
+                log.info("%s: the service accepted the %s: %s", self.offer, self.verb, location)
+                self._wait_until_shown(location)
+                return location
+
+    def _find_started(self, error: CloudPartnerError) -> str | None:
+        """Return the Location of the operation that the request started in spite of an error; None if none.
+
+        A refusal, too, may be the result of an earlier request that had its effect.
+
+        :raises ConflictError: an operation is running that is not to be adopted
+        """
+        if not self._in_doubt:
+            self.journal.refused()
+        if isinstance(error, ConflictError):
+            submission, location = self._resolve_conflict(error)
+        elif self._in_doubt:
+            log.warning("%s: looking up whether the request started a %s. %s", self.offer, self.verb, error)
+            found = self._look_up(self._is_new, lookup.LONG_DELAYS if error.accepted else lookup.SHORT_DELAYS)
+            if found is None:
+                return None
+            submission, (location, _) = found, self.offer.locate(found)
+            self._refuse_if_stale(submission)
+        else:
+            return None
+        self.journal.accepted(location)
+        log.info("%s: found %s; the request is not sent again.", self.offer, describe(submission))
+        return location
+
+    def _resolve_conflict(self, refusal: ConflictError) -> tuple[Submission, str]:
+        """Return the running operation that caused a refusal: this task's own, or another client's.
+
+        :raises ConflictError: it is not to be adopted, or the list does not show it
+        """
+        log.warning("%s: looking up which operation is running. %s", self.offer, refusal)
+        running = self._look_up(self._is_running, lookup.LONG_DELAYS, report_others=True)
+        if running is None:
+            raise refusal
+        is_own = self._in_doubt and self._is_new(running)
+        location, operation = self.offer.locate(running) if is_own else self._find_running(running)
+        if self._can_adopt(location, operation, running):
+            return running, location
+        raise ConflictError(
+            f"No {self.verb} of {self.offer} was started: {describe(running)} was running, and has ended "
+            "since. Retry the task."
+        ) from refusal
+
+    def _look_up(
+        self, is_wanted: Callable[[Submission], bool], pauses: Iterable[float], *, report_others: bool = False
+    ) -> Submission | None:
+        """Return a list entry, as soon as the list shows one; None if it does not.
+
+        :param report_others: raise a `ConflictError` at once if an operation of another kind is running
+        """
+        for _ in poll_delays(pauses):
+            listed = self.offer.list_operations()
+            for submission in filter(is_wanted, listed):
+                return submission
+            for submission in listed:
+                if report_others and submission.is_running and not self.matches(submission):
+                    self._has_ended(submission)
+        return None
+
+    def _is_running(self, submission: Submission) -> bool:
+        return submission.is_running and self.matches(submission)
 
     def _is_new(self, submission: Submission) -> bool:
-        if not self.is_mine(submission):
+        """Return whether a request of this task may have started an operation.
+
+        The known ids may be incomplete, because the list was out of date. So an operation that has ended is
+        new only if it ended since the Dag run started.
+        """
+        if not self.matches(submission) or submission.id in self._known_ids:
             return False
-        # Without an id, what runs now is all that can be told.
-        known = {before.id for before in self._before}
-        return submission.id not in known if submission.id else submission.is_running
+        return submission.is_running or (bool(submission.id) and self._is_of_this_run(submission))
+
+    def _wait_until_shown(self, location: str) -> None:
+        """Wait until the service shows the new operation, if an earlier one had the same Location.
+
+        That is the case if the go-live of an offer that was not migrated is repeated.
+        """
+        for submission in self._listed:
+            if submission.status in _NEVER_ADOPTED:
+                self._ended_at |= self._paths(submission)
+        if _path(location) not in self._ended_at:
+            return
+        for _ in poll_delays(lookup.LONG_DELAYS):
+            try:
+                if self.offer.get_operation(location).status not in _NEVER_ADOPTED:
+                    return
+            except CloudPartnerError as error:
+                # The operation has started; the polling loop handles read errors.
+                log.warning("%s: the %s cannot be read yet. %s", self.offer, self.verb, error)
+
+    def _paths(self, submission: Submission) -> set[str]:
+        return set(map(_path, self.offer.locations(submission)))
 
 
 def _path(location: str) -> str:
     return location.partition("?")[0]
-
-
-def _succeeded_since(submission: Submission, since: datetime | None) -> bool:
-    if submission.status is not OperationStatus.SUCCEEDED:
-        return False
-    # Without times it can't be told; then it is taken for one of this run, since its effect holds.
-    return since is None or submission.changed is None or submission.changed >= since

@@ -17,12 +17,14 @@ from airflow.providers.common.compat.sdk import (
     PokeReturnValue,
 )
 
+from airflow_provider_cpp.constants import DEFAULT_CONN_ID
 from airflow_provider_cpp.core.http import quote_segment
 from airflow_provider_cpp.core.models import OFFER_STATES
 from airflow_provider_cpp.core.polling import FAILURE_STATUSES, SIGNOFF, SUCCESS_STATUSES, Until
 from airflow_provider_cpp.core.text import normalize_status
 from airflow_provider_cpp.mixins import NAME, NameMixin, WaitMixin
 from airflow_provider_cpp.portal.locations import normalize_location, offer_in_location
+from airflow_provider_cpp.templates import TemplateMixin
 from airflow_provider_cpp.triggers.cloud_partner import OfferStatusTrigger, OperationTrigger
 
 if TYPE_CHECKING:
@@ -35,7 +37,7 @@ if TYPE_CHECKING:
     from airflow_provider_cpp.triggers.cloud_partner import WaitTrigger
 
 
-class _WaitSensor(NameMixin, WaitMixin, BaseSensorOperator):
+class _WaitSensor(TemplateMixin, NameMixin, WaitMixin, BaseSensorOperator):
     """Poll once in a worker, then wait in the triggerer; or in a worker, as `mode` says."""
 
     ui_color = "#d5e8f7"
@@ -43,7 +45,7 @@ class _WaitSensor(NameMixin, WaitMixin, BaseSensorOperator):
     def __init__(
         self,
         *,
-        cloud_partner_conn_id: str = "cloud_partner_default",
+        cloud_partner_conn_id: str = DEFAULT_CONN_ID,
         deferrable: bool = True,
         poke_interval: timedelta | float = 30,
         exponential_backoff: bool = True,
@@ -92,6 +94,7 @@ class _WaitSensor(NameMixin, WaitMixin, BaseSensorOperator):
             ask = getattr(context["ti"], "get_first_reschedule_date", None) if self.reschedule else None
             began = ask(context) if ask else None
             self._trigger = self._make_trigger(began.timestamp() if began else None)
+            self._trigger.first_poll_at = began.timestamp() if began else 0.0
         while True:
             decision, event = self._poll(self._get_hook(), self._trigger)
             self._seconds = decision.seconds

@@ -1,4 +1,4 @@
-"""One session, connection pool and token for all users of a connection in an event loop."""
+"""Send requests in an event loop: one session, connection pool and token for all users of a connection."""
 
 from __future__ import annotations
 
@@ -12,47 +12,49 @@ from yarl import URL
 
 from airflow_provider_cpp.core.errors import CloudPartnerError
 from airflow_provider_cpp.core.http import Request, Response
-from airflow_provider_cpp.transport.credentials import make_async_credential, proxy_for, token_error
+from airflow_provider_cpp.transport.credentials import make_async_credential, token_error
 from airflow_provider_cpp.transport.failures import no_response_error
 from airflow_provider_cpp.transport.library_logs import suppress_library_logs
 from airflow_provider_cpp.transport.settings import Settings, ssl_context
 from airflow_provider_cpp.transport.single_flight import for_running_loop, single_flight
 
-# Longer than the usual `poke_interval`, so that polls find their TLS connection still open; in seconds.
+# Seconds. Longer than the usual `poke_interval`, so that the next poll finds the TLS connection still open.
 _KEEPALIVE = 75
-# At most so many polls at once: the connections, of which aiohttp opens a hundred, are for others as well.
+# Maximum number of polls at a time. The other connections (aiohttp opens a hundred) are for other requests.
 _POLLS = 50
-# For so many seconds azure-identity is not asked whether a token is still good.
+# Seconds for which a token is used without a check by azure-identity.
 _TOKEN_KEPT = 1.0
+# The proxy refuses connections or cannot be found, or it refuses to connect to the service.
+_UNSENT = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, aiohttp.ClientHttpProxyError)
 
 
 class SharedSession:
-    """What all uses of one connection share in one event loop: session, connection pool and token."""
+    """The session, connection pool and token that all users of one connection share in one event loop."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.users = 0
         self._lock = asyncio.Lock()
-        # The time for an answer begins when it is a poll's turn.
-        self._turns = asyncio.Semaphore(_POLLS)
+        # The timeout of a poll starts after it acquires this semaphore.
+        self._poll_slots = asyncio.Semaphore(_POLLS)
         self._session: aiohttp.ClientSession | None = None
-        self._proxy: str | None = None
-        self.make_credential: Any = None
+        self._proxy: dict[str, Any] = {}
+        self._credential: Any = None
         self._get_token: Any = None
         self._token = ""
         self._token_until = 0.0
 
     @classmethod
     async def acquire(cls, settings: Settings) -> SharedSession:
-        """Return what is shared, open; whoever has it must release it."""
-        here = for_running_loop(_sessions_by_loop)
-        if settings not in here:
-            here[settings] = cls(settings)
-        shared = here[settings]
+        """Return the open shared session of a connection. The caller must release it."""
+        sessions = for_running_loop(_sessions_by_loop)
+        if settings not in sessions:
+            sessions[settings] = cls(settings)
+        shared = sessions[settings]
         shared.users += 1
         try:
             if shared._session is None:
-                # A lock would wake who waits one by one, the last of ten thousand after minutes.
+                # A lock would wake the callers one by one, the last of ten thousand after minutes.
                 await single_flight(shared, shared._open)
         except BaseException:
             await shared.release()
@@ -60,7 +62,7 @@ class SharedSession:
         return shared
 
     async def release(self) -> None:
-        """Close session and credential if nobody else uses them."""
+        """Close session and credential after the last user released them."""
         self.users -= 1
         if not self.users:
             del for_running_loop(_sessions_by_loop)[self.settings]
@@ -69,7 +71,7 @@ class SharedSession:
     async def _open(self) -> None:
         # Reading a CA bundle takes tens of milliseconds: not in the event loop.
         context = await asyncio.to_thread(ssl_context, self.settings)
-        self._proxy = proxy_for(self.settings, self.settings.base_url).get("https")
+        self._proxy = self.settings.proxies.for_aiohttp(self.settings.base_url)
         session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(ssl=context, keepalive_timeout=_KEEPALIVE),
             cookie_jar=aiohttp.DummyCookieJar(),
@@ -81,36 +83,37 @@ class SharedSession:
             await session.close()
             raise
         self._session = session
-        if not self.users:  # all who wanted it were canceled meanwhile
+        if not self.users:  # all callers were canceled in the meantime
             await self._close()
 
     async def _close(self) -> None:
         if self._session is not None:
             try:
-                await self.make_credential.close()
+                await self._credential.close()
             finally:
                 await self._session.close()
 
     async def _make_credential(self, session: aiohttp.ClientSession) -> None:
-        # Importing azure-identity and reading a certificate are blocking.
-        self.make_credential, self._get_token = await asyncio.to_thread(
+        # The import of azure-identity and reading a certificate block.
+        self._credential, self._get_token = await asyncio.to_thread(
             make_async_credential, self.settings, session
         )
 
     async def answer(self, call: Request[Any], until: float | None = None) -> tuple[Response, str]:
-        """Send a request, and once more with a fresh token after a 401. Return the token as well.
+        """Send a request, and once more with a new token after a 401. Return the response and the token.
 
-        :param until: for a poll, which waits for its turn, when to give that up
+        :param until: for a poll, which is sent after other polls if there are many: the latest time to send
+            it, in seconds since the epoch
         """
         if until is None:
             return await self._answer(call)
-        # Without a token, nobody need wait for a turn to learn that.
+        # Without a token there is no reason to wait for other polls.
         await self.token()
-        await self._take_turn(call, until)
+        await self._acquire_poll_slot(call, until)
         try:
             return await self._answer(call)
         finally:
-            self._turns.release()
+            self._poll_slots.release()
 
     async def _answer(self, call: Request[Any]) -> tuple[Response, str]:
         token = await self.token()
@@ -121,62 +124,62 @@ class SharedSession:
             response = await self.send(call, token)
         return response, token
 
-    async def _take_turn(self, call: Request[Any], until: float) -> None:
+    async def _acquire_poll_slot(self, call: Request[Any], until: float) -> None:
         try:
-            # Setting a time limit costs more than taking a turn that is free.
-            async with asyncio.timeout(until - time.time()) if self._turns.locked() else nullcontext():
-                await self._turns.acquire()
+            # A timeout costs more than acquiring a free slot.
+            async with asyncio.timeout(until - time.time()) if self._poll_slots.locked() else nullcontext():
+                await self._poll_slots.acquire()
         except TimeoutError:
             raise CloudPartnerError(
-                f"{call.action} was not sent: it was not its turn in time, since {_POLLS} others wait for an "
-                f"answer of {self.settings.base_url}. Check that the host answers.",
+                f"{call.action} was not sent: {_POLLS} other polls still wait for an answer of "
+                f"{self.settings.base_url}. Check that the host answers.",
                 unsent=True,
             ) from None
 
     async def token(self) -> str:
-        """Return a token; it is asked for once and renewed before it expires."""
-        # azure-identity sees to that whenever it is asked, which is too much to do for each of many polls.
+        """Return a token. It is requested once, and renewed before it expires."""
+        # The check by azure-identity takes too long for each of many polls.
         if time.monotonic() >= self._token_until:
-            await single_flight((self, "token"), self._ask_for_token)
+            await single_flight((self, "token"), self._request_token)
         return self._token
 
-    async def _ask_for_token(self) -> None:
+    async def _request_token(self) -> None:
         try:
             with suppress_library_logs():
                 self._token = str(await self._get_token())
-        except Exception as error:  # whatever azure-identity makes of an answer that it can't read
+        except Exception as error:  # azure-identity also raises other classes for a malformed response
             raise token_error(self.settings, error) from None
         self._token_until = time.monotonic() + _TOKEN_KEPT
 
     async def renew(self, refused: str) -> None:
-        """Forget a token that the service refused, unless another use of the connection did so already."""
+        """Discard a token that the service refused, unless another request discarded it already."""
         async with self._lock:
             if await self.token() == refused:
-                assert self._session is not None  # noqa: S101  opened by whoever holds it
-                await self.make_credential.close()
+                assert self._session is not None  # noqa: S101  open until the caller releases it
+                await self._credential.close()
                 await self._make_credential(self._session)
                 self._token_until = 0.0
 
     async def send(self, call: Request[Any], token: str) -> Response:
         """Send a request once.
 
-        :raises CloudPartnerError: there was no answer
+        :raises CloudPartnerError: there is no response
         """
-        assert self._session is not None  # noqa: S101  opened by whoever holds it
+        assert self._session is not None  # noqa: S101  open until the caller releases it
         settings = self.settings
         try:
             async with self._session.request(
                 call.method,
-                # As it is: an operation's path is the service's, and must not be quoted anew.
+                # Unchanged: the service's path of an operation must not be percent-encoded again.
                 URL(settings.base_url + call.target(settings.api_version), encoded=True),
                 json=call.json_body,
                 headers={**call.headers, "Authorization": f"Bearer {token}"},
                 allow_redirects=False,
-                proxy=self._proxy,
+                **self._proxy,
             ) as answer:
                 return Response(answer.status, answer.headers, await answer.read(), settings.base_url)
-        except Exception as error:  # also what aiohttp makes of an odd answer
-            unsent = isinstance(error, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError)
+        except Exception as error:  # aiohttp raises many classes for a malformed response
+            unsent = isinstance(error, _UNSENT)
             raise no_response_error(call, settings, error, token, unsent=unsent) from None
 
 

@@ -1,19 +1,27 @@
-"""Credentials of azure-identity, and the errors for tokens that could not be obtained."""
+"""Credentials of azure-identity, the errors for tokens, and the identity that a token belongs to.
+
+:raises ValueError: raised by `make_credential` and `make_async_credential` for a connection or an environment
+    that azure-identity cannot use, before any request. Errors of `get_token` are converted by `token_error`.
+"""
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from typing import TYPE_CHECKING, Any
 
-from azure.core.exceptions import AzureError, ClientAuthenticationError
-from requests.utils import get_environ_proxies, select_proxy
+from azure.core.exceptions import AzureError
 
 from airflow_provider_cpp.core.errors import AuthenticationError, CloudPartnerError
 from airflow_provider_cpp.core.redaction import mask, mask_long_words
 from airflow_provider_cpp.core.text import html_to_text
 from airflow_provider_cpp.portal.locations import TOKEN_SCOPE
+from airflow_provider_cpp.transport.failures import is_untrusted
+from airflow_provider_cpp.transport.identity_errors import (
+    TokenFailure,
+    classify_token_error,
+    explain_refusal,
+)
 from airflow_provider_cpp.transport.library_logs import identity_log
 from airflow_provider_cpp.transport.settings import DEFAULT_AUTHORITY, Settings
 
@@ -23,27 +31,28 @@ if TYPE_CHECKING:
     import aiohttp
 
 
-# For any other identity host, asking the public cloud whether it exists is pointless, and may be impossible.
+# For other identity hosts, a lookup at the public cloud is useless and may be impossible.
 _KNOWN_AUTHORITIES = (DEFAULT_AUTHORITY, "https://login.microsoftonline.us", "https://login.chinacloudapi.cn")
 _IDENTITY_RETRIES = 2
-_CURES = {
-    "AADSTS7000215": "The client secret is wrong: the secret's value is wanted, not its id.",
-    "AADSTS7000222": "The client secret has expired: make a new one and put it into the connection.",
-    "AADSTS90002": "The tenant is wrong: extra 'tenantId' must be the directory (tenant) id of the "
-    "principal.",
-    "AADSTS900023": "The tenant is wrong: extra 'tenantId' must be the directory (tenant) id of the "
-    "principal.",
-    # In these words MSAL says it before it asks for a token.
-    "Unable to get authority configuration": "The tenant is wrong, or the authority: check the extras "
-    "'tenantId' and 'authority'.",
-    "AADSTS700016": "The client id is unknown in this tenant: check the login and the extra 'tenantId'.",
-}
+#: Environment variables of azure-identity whose values are secret.
+_SECRET_VARIABLES = (
+    "AZURE_CLIENT_SECRET",
+    "AZURE_CLIENT_CERTIFICATE_PASSWORD",
+    "AZURE_PASSWORD",
+    "MSI_SECRET",
+)
+#: Advice in messages of azure-identity that is longer than the cause.
+_ADVICE = re.compile(
+    r"\s*(Visit|See the troubleshooting guide for more information:|To mitigate this issue, please refer to "
+    r"the troubleshooting guidelines here at) https://\S+?(?=\.?(\s|$))( to troubleshoot\s+this issue)?\.?"
+)
 
 
 def make_credential(settings: Settings, identity: ModuleType, **options: Any) -> Any:
     """Return the credential for a connection.
 
-    :param identity: `azure.identity`, or its async twin `azure.identity.aio` with the same names
+    :param identity: `azure.identity`, or `azure.identity.aio`, which has the same names
+    :raises ValueError: the certificate, the tenant or the environment cannot be used
     """
     options |= {
         "authority": settings.authority,
@@ -53,23 +62,10 @@ def make_credential(settings: Settings, identity: ModuleType, **options: Any) ->
         "retry_total": _IDENTITY_RETRIES,
         "logger": identity_log,
     }
-    if settings.proxies:
-        options.setdefault("proxies", dict(settings.proxies))
-    if not settings.client_id:
-        transport = dict(options)
-        for name in ("managed_identity_client_id", "workload_identity_tenant_id"):
-            if value := getattr(settings, name):
-                options[name] = value
-        default = identity.DefaultAzureCredential(**options)
-        if settings.authority == DEFAULT_AUTHORITY or "AZURE_FEDERATED_TOKEN_FILE" not in os.environ:
-            return default
-        # The default credential hands its authority on to all but this one.
-        workload = identity.WorkloadIdentityCredential(
-            tenant_id=settings.workload_identity_tenant_id, **transport
-        )
-        return identity.ChainedTokenCredential(workload, default)
-    if settings.certificate_path:
-        try:
+    try:
+        if not settings.client_id:
+            return _default_credential(settings, identity, options)
+        if settings.certificate_path:
             return identity.CertificateCredential(
                 settings.tenant_id,
                 settings.client_id,
@@ -77,68 +73,108 @@ def make_credential(settings: Settings, identity: ModuleType, **options: Any) ->
                 password=settings.client_secret,
                 **options,
             )
-        except ValueError as error:
-            raise ValueError(
-                f"{settings.name}: the certificate at certificate_path {settings.certificate_path!r} can't "
-                f"be used: {error} Its passphrase, if it has one, is the connection's password."
-            ) from error
-    return identity.ClientSecretCredential(
-        settings.tenant_id, settings.client_id, settings.client_secret, **options
+        return identity.ClientSecretCredential(
+            settings.tenant_id, settings.client_id, settings.client_secret, **options
+        )
+    # Not only ValueError: cryptography raises TypeError for a passphrase that is missing or superfluous, and
+    # its own exceptions for some keys; the file may be unreadable.
+    except Exception as error:
+        raise ValueError(_unusable(settings, error)) from error
+
+
+def _default_credential(settings: Settings, identity: ModuleType, options: dict[str, Any]) -> Any:
+    named: dict[str, Any] = {
+        name: value
+        for name in ("managed_identity_client_id", "workload_identity_tenant_id")
+        if (value := getattr(settings, name))
+    }
+    default = identity.DefaultAzureCredential(**options, **named)
+    if settings.authority == DEFAULT_AUTHORITY or "AZURE_FEDERATED_TOKEN_FILE" not in os.environ:
+        return default
+    # The default credential passes its authority to each of its credentials except this one.
+    workload = identity.WorkloadIdentityCredential(
+        client_id=settings.managed_identity_client_id,
+        tenant_id=settings.workload_identity_tenant_id,
+        **options,
     )
+    return identity.ChainedTokenCredential(workload, default)
 
 
-def proxy_for(settings: Settings, url: str) -> dict[str, str]:
-    """Return the proxy to a host, the connection's or else the environment's, as azure-core wants it."""
-    proxy = select_proxy(url, dict(settings.proxies) or get_environ_proxies(url))
-    return {"http": proxy, "https": proxy} if proxy else {}
+def _unusable(settings: Settings, error: Exception) -> str:
+    """Return the message for a credential that cannot be created."""
+    # Secret values are not part of these messages, but a library may change.
+    words = _redacted(settings, f"{error}", 300)
+    if settings.certificate_path:
+        what = f"the certificate at certificate_path {settings.certificate_path!r} cannot be used"
+        if "password was not given" in words.lower():
+            cure = "The private key is encrypted: set the connection's password to its passphrase."
+        elif "password was given" in words.lower():
+            cure = "The private key is not encrypted: remove the connection's password."
+        else:
+            cure = (
+                "The file must hold a certificate and its RSA private key, as PEM or PKCS12. If the key is "
+                "encrypted, the connection's password must be its passphrase."
+            )
+    elif settings.client_id:
+        what = "the client id, the secret or the tenant cannot be used"
+        cure = "Check the login, the password and the extra 'tenantId'."
+    else:
+        what = "DefaultAzureCredential cannot be set up"
+        cure = "Correct the environment variables AZURE_* of this process, or set login and password."
+    return f"{settings.name}: {what}: {words.removesuffix('.') or type(error).__name__}. {cure}"
 
 
 def make_async_credential(settings: Settings, session: aiohttp.ClientSession) -> tuple[Any, Any]:
     """Return the async credential of a connection, and its token provider."""
     import azure.identity.aio
-    from azure.core.pipeline.transport import AioHttpTransport
+
+    from airflow_provider_cpp.transport.identity_transports import AsyncIdentityTransport
 
     # On the shared session, so that its TLS context serves for the identity host as well.
-    transport = AioHttpTransport(
-        session=session,
-        session_owner=False,
-        connection_timeout=settings.timeout,
-        read_timeout=settings.timeout,
-    )
-    # A session that is handed in is taken as it is, without the environment's proxies.
-    credential = make_credential(
-        settings, azure.identity.aio, transport=transport, proxies=proxy_for(settings, settings.authority)
-    )
+    transport = AsyncIdentityTransport(settings, session)
+    credential = make_credential(settings, azure.identity.aio, transport=transport)
     return credential, azure.identity.aio.get_bearer_token_provider(credential, TOKEN_SCOPE)
 
 
 def token_error(settings: Settings, error: Exception) -> CloudPartnerError:
-    """Return the error for a token that could not be had: an outage passes, a refusal stays."""
+    """Return the error for a token that could not be obtained.
+
+    :return: an `AuthenticationError` if the identity host refused the credential (permanent), or if no
+        credential is available (`unavailable`, transient); otherwise a transient `CloudPartnerError`
+    """
     said = error.message if isinstance(error, AzureError) else f"{type(error).__name__}: {error}"
-    secrets = (settings.client_secret, os.environ.get("IDENTITY_HEADER"))
-    words = mask_long_words(mask(html_to_text(said, 500), secrets))
-    status = getattr(getattr(error, "response", None), "status_code", None)
-    # What is no JSON is not the identity host's answer, but that of something in between.
-    refused = isinstance(error, ClientAuthenticationError) and not isinstance(
-        error.__cause__, AzureError | OSError | json.JSONDecodeError
-    )
-    # MSAL says an outage in these words, without the answer.
-    causes = f"{words} {error.__cause__} {getattr(error.__cause__, '__context__', None)}"
-    outage = re.search(r"\bHTTP (Error|status): (429|5\d\d)\b", causes)
-    if not refused or outage or status == 429 or (status or 0) >= 500:
-        return CloudPartnerError(
-            f"No token could be had from {settings.authority}, so nothing was sent ({settings.name}): "
-            f"{words.removesuffix('.')}. Check that the host can be reached from here, and its certificate "
-            "(extra 'verify').",
-            unsent=True,
-        )
+    words = _redacted(settings, _ADVICE.sub("", said), 1000 if not settings.client_id else 500)
+    words = words.removesuffix(".")
     if settings.client_id:
-        who = f"client {settings.client_id} of tenant {settings.tenant_id}"
-        cure = AuthenticationError.hint
+        source = f"{settings.authority} for client {settings.client_id} of tenant {settings.tenant_id}"
     else:
-        who = "this host, which DefaultAzureCredential was to sign in, since the connection has no login,"
-        cure = "Set login and password, or give this host a managed or workload identity."
-    cure = next((known for sign, known in _CURES.items() if re.search(rf"{sign}\b", words)), cure)
+        source = "DefaultAzureCredential, which authenticates this process since the connection has no login"
+    failure = classify_token_error(settings, error, said)
+    if failure is TokenFailure.OUTAGE:
+        return CloudPartnerError(
+            f"Could not get a token from {source}, so the request was not sent ({settings.name}): {words}. "
+            "Check that this process can reach the identity host, and its certificate (extra 'verify').",
+            unsent=True,
+            untrusted=is_untrusted(error),
+        )
+    if failure is TokenFailure.UNAVAILABLE:
+        named = settings.managed_identity_client_id
+        assigned = f", and assign the managed identity {named} to it" if named else ""
+        return AuthenticationError(
+            "Authentication failed: no credential is available. Set login and password, or give this host a "
+            f"managed or workload identity{assigned}. {settings.name} uses {source}. It reported: {words}.",
+            unsent=True,
+            unavailable=True,
+        )
+    refusal = explain_refusal(settings, said)
     return AuthenticationError(
-        f"{settings.name}: {settings.authority} gave {who} no token: {words.removesuffix('.')}. {cure}"
+        f"Authentication failed: {refusal.cause}. {refusal.cure.removesuffix('.')}. {settings.name} gets its "
+        f"token from {source}. The answer was: {words}."
     )
+
+
+def _redacted(settings: Settings, text: str, limit: int) -> str:
+    proxy_secrets = settings.proxies.secrets(settings.authority)
+    secrets = (settings.client_secret, os.environ.get("IDENTITY_HEADER"), *proxy_secrets)
+    hidden = (*secrets, *map(os.environ.get, _SECRET_VARIABLES))
+    return mask_long_words(mask(html_to_text(text, limit), hidden))

@@ -34,9 +34,10 @@ def _keep_record(record: logging.LogRecord) -> bool:
 
 for _name in _QUOTING_LOGGERS:
     logging.getLogger(_name).addFilter(_keep_record)
-# Given to azure-core, which would log each request with its headers.
+# Given to azure-core, which would log each request with its headers. It has a filter since
+# `logging.config.dictConfig`, which Airflow calls, resets `disabled`.
 identity_log = logging.getLogger(f"{__name__}.identity")
-identity_log.disabled = True
+identity_log.addFilter(lambda record: False)
 
 
 @contextmanager

@@ -6,16 +6,15 @@ import logging
 import os
 import re
 import ssl
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-import yaml
-
+from airflow_provider_cpp.constants import CONN_TYPE
 from airflow_provider_cpp.core.http import DEFAULT_PORTS, origin
 from airflow_provider_cpp.portal.locations import API_VERSION, DEFAULT_HOST
+from airflow_provider_cpp.transport.proxies import Proxies
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Connection
@@ -23,17 +22,21 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-#: Connection type of `CloudPartnerHook`.
-CONN_TYPE = "cloud_partner"
 DEFAULT_AUTHORITY = "https://login.microsoftonline.com"
 _HOST_URL = re.compile(r"[a-z]+://([a-z0-9][a-z0-9._-]*|\[[0-9a-f:.]+\])(:[0-9]{1,5})?", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What a connection of type `cloud_partner` says, checked. Equal settings share sessions and tokens."""
+    """The validated settings of a connection of type `cloud_partner`.
 
-    name: str = field(compare=False)
+    Hooks with equal settings share a session and a token. The name is part of the comparison, since errors
+    name the connection.
+
+    :param name: the connection in error messages
+    """
+
+    name: str
     base_url: str
     publisher_id: str | None
     client_id: str | None
@@ -45,14 +48,14 @@ class Settings:
     workload_identity_tenant_id: str | None
     verify: bool | str
     timeout: float
-    proxies: tuple[tuple[str, str], ...] = field(repr=False)
+    proxies: Proxies = field(repr=False)
     api_version: str
 
     @classmethod
     def from_connection(cls, connection: Connection, extra: dict[str, Any]) -> Settings:
         """Read and check a connection.
 
-        :raises ValueError: something is missing or can't be used; it says what and how to mend it
+        :raises ValueError: a setting is missing or invalid, also a proxy in the environment
         """
         name = f"Connection {connection.conn_id!r}"
         extra = _without_prefixes(extra)
@@ -68,7 +71,9 @@ class Settings:
             base_url=_base_url(name, connection),
             publisher_id=text("publisherId"),
             client_id=(connection.login or "").strip() or None,
-            client_secret=connection.password or None,
+            # Whitespace may be part of a certificate's passphrase, but not of a client secret.
+            client_secret=(connection.password or "").strip("\r\n" if text("certificate_path") else None)
+            or None,
             tenant_id=text("tenantId"),
             authority=_authority(name, text("authority")),
             certificate_path=text("certificate_path"),
@@ -76,7 +81,7 @@ class Settings:
             workload_identity_tenant_id=text("workload_identity_tenant_id"),
             verify=_verify(name, extra.get("verify")),
             timeout=_timeout(name, extra.get("timeout")),
-            proxies=_proxies(name, extra.get("proxies") or extra.get("proxy")),
+            proxies=Proxies.from_extra(name, extra.get("proxies") or extra.get("proxy")),
             api_version=text("api_version") or API_VERSION,
         )
         if settings.client_id and not settings.tenant_id:
@@ -94,19 +99,21 @@ class Settings:
             raise ValueError(f"{name} has a password but no client id: set the login to the client id.")
         if settings.certificate_path and not Path(settings.certificate_path).is_file():
             raise ValueError(f"{name}: there is no file at certificate_path {settings.certificate_path!r}.")
+        for url in (settings.base_url, settings.authority):
+            settings.proxies.for_url(url)  # raises an error for an invalid proxy before any request
         if settings.verify is False:
             log.warning(
-                "%s has verify=false: anybody on the way to %s can read the token. Give a CA bundle's path "
-                "instead.",
+                "%s has verify=false: an attacker on the network path to %s can read the token. Set the path "
+                "of a CA bundle instead.",
                 name,
                 settings.base_url,
             )
         return settings
 
     def publisher(self, publisher_id: str | None) -> str:
-        """Return the publisher to use: the given one, else the connection's.
+        """Return the given publisher id, else the one of the connection.
 
-        :raises ValueError: there is neither
+        :raises ValueError: both are missing
         """
         if publisher_id is None and self.publisher_id is None:
             raise ValueError(
@@ -118,7 +125,7 @@ class Settings:
 def ssl_context(settings: Settings) -> ssl.SSLContext | bool:
     """Return the TLS context for aiohttp.
 
-    :raises ValueError: what the connection names is no CA bundle
+    :raises ValueError: the extra `verify` is not the path of a CA bundle
     """
     if isinstance(settings.verify, bool):
         return ssl.create_default_context() if settings.verify else False
@@ -134,7 +141,7 @@ def ssl_context(settings: Settings) -> ssl.SSLContext | bool:
 
 
 def _without_prefixes(extra: dict[str, Any]) -> dict[str, Any]:
-    """Return a connection's extras by their names, which forms of Airflow 2 give a prefix; the name wins."""
+    """Return a connection's extras without the prefix of Airflow 2's form; a key without prefix wins."""
     prefix = f"extra__{CONN_TYPE}__"
     prefixed = {
         key.removeprefix(prefix): value for key, value in extra.items() if key.startswith(prefix) and value
@@ -160,14 +167,14 @@ def _authority(name: str, authority: str | None) -> str:
 
 
 def _checked_url(name: str, what: str, url: str) -> str:
-    """Return a URL that secrets may be sent to: https, or on this machine; nothing but the host."""
+    """Return the URL of a host that may receive secrets: with https or on this machine, without a path."""
     try:
         scheme, host, port = origin(url)
         host.encode("ascii").decode("idna")
         is_plain = bool(_HOST_URL.fullmatch(url))
     except ValueError:
         is_plain = False
-    # Somebody may have put a password there.
+    # Users put passwords into URLs: do not show them.
     url = re.sub(r"//[^/]*@", "//***@", url)
     if not is_plain:
         raise ValueError(
@@ -183,17 +190,14 @@ def _checked_url(name: str, what: str, url: str) -> str:
 
 def _verify(name: str, value: Any) -> bool | str:
     if value is None or value is True or (isinstance(value, str) and value.strip().lower() in ("", "true")):
-        # Where the environment names a bundle, requests trusts that; so that aiohttp does as well, it is
-        # said.
+        # The bundle that requests reads from the environment; aiohttp reads none.
         bundle = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE") or ""
         return bundle if bundle and Path(bundle).exists() else True
     if value is False or (isinstance(value, str) and value.strip().lower() == "false"):
         return False
     if isinstance(value, str) and Path(value).exists():
         return value
-    raise ValueError(
-        f"{name}: extra 'verify' must be true, false or the path of a CA bundle; {value!r} is none."
-    )
+    raise ValueError(f"{name}: extra 'verify' must be true, false or the path of a CA bundle, not {value!r}.")
 
 
 def _timeout(name: str, value: Any) -> float:
@@ -206,20 +210,3 @@ def _timeout(name: str, value: Any) -> float:
     if not 0 < seconds < 3600:
         raise ValueError(f"{name}: extra 'timeout' must be seconds from 0 to 3600, not {value!r}.")
     return seconds
-
-
-def _proxies(name: str, value: Any) -> tuple[tuple[str, str], ...]:
-    if not value:
-        return ()
-    proxies = {"http": value, "https": value} if isinstance(value, str) else value
-    if isinstance(value, str) and value.lstrip().startswith("{"):
-        # Airflow 2's form stores text: the JSON that somebody typed, or when it is saved again what Python
-        # prints of an object. YAML reads both.
-        proxies = None
-        with suppress(yaml.YAMLError):
-            proxies = yaml.safe_load(value)
-    if not isinstance(proxies, dict) or not all(isinstance(url, str) for url in proxies.values()):
-        raise ValueError(
-            f"{name}: extra 'proxies' must be an object such as {{'https': 'http://proxy:8080'}}."
-        )
-    return tuple(sorted(proxies.items()))

@@ -1,4 +1,4 @@
-"""What those who wait in one event loop share."""
+"""Run a coroutine once for all callers in an event loop that want its result at the same time."""
 
 from __future__ import annotations
 
@@ -11,32 +11,32 @@ if TYPE_CHECKING:
 K = TypeVar("K")
 V = TypeVar("V")
 
-_under_way: dict[asyncio.AbstractEventLoop, dict[Hashable, asyncio.Task[Any]]] = {}
+_running: dict[asyncio.AbstractEventLoop, dict[Hashable, asyncio.Task[Any]]] = {}
 
 
 def for_running_loop(by_loop: dict[asyncio.AbstractEventLoop, dict[K, V]]) -> dict[K, V]:
-    """Return what belongs to the running event loop, and forget what belonged to closed ones."""
+    """Return the entries of the running event loop, and remove the entries of closed event loops."""
     for loop in [loop for loop in list(by_loop) if loop.is_closed()]:
         by_loop.pop(loop, None)
     return by_loop.setdefault(asyncio.get_running_loop(), {})
 
 
-async def single_flight(key: Hashable, ask: Callable[[], Coroutine[Any, Any, V]]) -> V:
-    """Return what `ask` returns, or raise what it raises.
+async def single_flight(key: Hashable, start: Callable[[], Coroutine[Any, Any, V]]) -> V:
+    """Return the result of `start()`, or raise its exception.
 
-    Whoever comes with the same key while it is under way in this event loop gets the same result. Nothing is
-    kept: whoever comes afterwards asks anew.
+    Callers with the same key in the same event loop share one call while it runs. The result is not kept: the
+    next caller starts a new call.
     """
-    here = for_running_loop(_under_way)
-    if key not in here:
+    tasks = for_running_loop(_running)
+    if key not in tasks:
 
-        def forget(task: asyncio.Task[V]) -> None:
-            del here[key]
-            # Looked at, or asyncio complains of an error that all who wanted to know it no longer waited for.
+        def remove(task: asyncio.Task[V]) -> None:
+            del tasks[key]
+            # Retrieve the exception: asyncio logs an error if all callers were canceled before they got it.
             task.cancelled() or task.exception()
 
-        here[key] = asyncio.create_task(ask())
-        here[key].add_done_callback(forget)
-    # Should the one who came first be canceled, the others still want it.
-    task: asyncio.Task[V] = here[key]
+        tasks[key] = asyncio.create_task(start())
+        tasks[key].add_done_callback(remove)
+    # If the first caller is canceled, the others still need the result.
+    task: asyncio.Task[V] = tasks[key]
     return await asyncio.shield(task)

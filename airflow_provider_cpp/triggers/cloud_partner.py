@@ -9,6 +9,7 @@ from dataclasses import asdict
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from airflow.providers.common.compat.sdk import AirflowNotFoundException
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from airflow_provider_cpp.core.http import Response
@@ -156,6 +157,10 @@ class WaitTrigger(BaseTrigger):
             answer, self._last = news or Unchanged(response.retry_after), response.body
         except CloudPartnerError as problem:
             answer = problem
+        except AirflowNotFoundException as problem:
+            # Airflow raises it also while its API server or a secrets backend does not answer: like a 404, it
+            # is final only after several polls.
+            answer = NotFoundError(str(problem))
         decision = decide(self.wait, self.seen, answer, now=time.time(), jitter=random.random())  # noqa: S311
         for level, line in decision.log:
             self.log.log(level, line)

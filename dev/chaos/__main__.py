@@ -229,10 +229,10 @@ def _run(options: argparse.Namespace, home: Path) -> bool:
     console.print(
         f"Chaos test with seed {options.seed}. To repeat it:"
         f" python -m dev.chaos --releases {options.releases} --minutes {options.minutes:g}"
-        f" --seed {options.seed}"
+        f" --seed {options.seed}{'' if options.task_state else ' --no-task-state'}"
     )
     plan = make_plan(options.seed, options.releases, CHAOS_SHARE * 60 * options.minutes)
-    with Deployment(home, plan) as deployment:
+    with Deployment(home, plan, task_state=options.task_state) as deployment:
         deployment.start(lambda line: console.print(f"{moment()}  {line} …"))
         console.print(
             f"{moment()}  everything is healthy after {time.monotonic() - began:.0f} s; {len(plan.releases)}"
@@ -274,6 +274,12 @@ def _options() -> argparse.Namespace:
     )
     parser.add_argument(
         "--seed", type=int, default=random.randrange(10_000), help="seed of the plan (default: random)"
+    )
+    parser.add_argument(
+        "--no-task-state",
+        dest="task_state",
+        action="store_false",
+        help="recover without Airflow's task state store, as on Airflow before 3.3",
     )
     parser.add_argument("--keep", action="store_true", help="keep the logs even if all invariants hold")
     return parser.parse_args()

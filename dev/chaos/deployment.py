@@ -42,10 +42,12 @@ class Deployment:
     """PostgreSQL, Redis, the emulator, and Airflow with two workers and two triggerers.
 
     :param home: folder of all files of the deployment
+    :param task_state: whether the provider uses Airflow's task state store
     """
 
-    def __init__(self, home: Path, plan: Plan) -> None:
+    def __init__(self, home: Path, plan: Plan, *, task_state: bool = True) -> None:
         self.home = home
+        self.task_state = task_state
         self.announcements = home / "announcements"
         self.journal = home / "emulator" / "state.requests"
         self.postgresql = PostgreSQL(home / "postgresql")
@@ -201,6 +203,7 @@ class Deployment:
             "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": self.postgresql.url,
             "AIRFLOW_CONN_CLOUD_PARTNER_DEFAULT": json.dumps(connection),
             "CHAOS_ANNOUNCEMENTS": str(self.announcements),
+            "CHAOS_TASK_STATE": str(int(self.task_state)),
             "PYTHONPATH": str(ROOT),
             **SHORT_TIMEOUTS,
         }

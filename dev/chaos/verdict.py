@@ -24,6 +24,15 @@ SELECT dag_id, run_id, task_id, try_number, state FROM task_instance
 UNION
 SELECT dag_id, run_id, task_id, try_number, state FROM task_instance_history
 """
+#: Paths on which a task finds the go-live of an earlier try, and the message in its log.
+RECOVERIES = {
+    "recorded Location": "an earlier attempt started the go-live; adopting",
+    "recorded request": "of an earlier attempt; adopting it",
+    "list, running": "which the list shows as running",
+    "list, succeeded": "which succeeded in this Dag run",
+}
+#: The paths that need the task state store.
+RECORDED = ("recorded Location", "recorded request")
 #: Seconds for which a stale list can explain a refused request: the time for which the operator looks for its
 #: operation.
 LOOKUP_SECONDS = 180
@@ -55,6 +64,7 @@ class Evidence:
     :param events: entries of Airflow's audit log, by run, task and try number
     :param announced: times of the announcements, by offer
     :param hits: number of the try whose worker was killed between request and XCom, by offer
+    :param task_state: whether the provider used Airflow's task state store
     """
 
     plan: Plan
@@ -67,6 +77,7 @@ class Evidence:
     announced: dict[str, list[float]]
     hits: dict[str, int]
     logs: Path
+    task_state: bool
 
     @classmethod
     def gather(cls, plan: Plan, deployment: Deployment, hits: dict[str, int]) -> Self:
@@ -90,6 +101,7 @@ class Evidence:
             announced=announced,
             hits=hits,
             logs=deployment.airflow.home / "logs",
+            task_state=deployment.task_state,
         )
 
 
@@ -131,6 +143,7 @@ def judge(evidence: Evidence) -> Verdict:
         verdict.count(name, lines)
     _judge_failures(evidence, verdict)
     _judge_hits(evidence, verdict)
+    _judge_recoveries(evidence, verdict)
     return verdict
 
 
@@ -214,8 +227,8 @@ def _judge_failures(evidence: Evidence, verdict: Verdict) -> None:
     why: Counter[str] = Counter()
     unexplained = []
     for one in failed:
-        path = evidence.logs / f"dag_id={one.dag_id}" / f"run_id={one.run_id}" / f"task_id={one.task_id}"
-        text = "".join(file.read_text() for file in path.glob(f"attempt={one.number}.log*"))
+        path = _log_folder(evidence, one.dag_id, one.run_id, one.task_id)
+        text = _read_log(path, one.number)
         events = evidence.events.get(f"{one.run_id} {one.task_id} {one.number}", [])
         if '"level":"error"' in text or '"level":"critical"' in text:
             why["its own log"] += 1
@@ -245,6 +258,30 @@ def _judge_hits(evidence: Evidence, verdict: Verdict) -> None:
     verdict.figures["tasks killed between request and XCom, tried again"] = len(again)
     if not again:
         verdict.violations.append("no worker was killed between the go-live request and the XCom")
+
+
+def _judge_recoveries(evidence: Evidence, verdict: Verdict) -> None:
+    """Count how the tasks that go live found the go-live of an earlier attempt."""
+    found: Counter[str] = Counter()
+    for release in evidence.plan.releases:
+        folder = _log_folder(evidence, release.dag_id, release.run_id, release.go_live)
+        for one in evidence.tries:
+            if (one.run_id, one.task_id) == (release.run_id, release.go_live):
+                text = _read_log(folder, one.number)
+                found.update(path for path, message in RECOVERIES.items() if message in text)
+    verdict.figures["go-lives of earlier attempts that were adopted, by path"] = (
+        f"{found.total()} ({', '.join(f'{path} {count}' for path, count in found.most_common())})"
+    )
+    if evidence.task_state != any(path in found for path in RECORDED):
+        verdict.violations.append(f"the task state store was {'not ' if evidence.task_state else ''}used")
+
+
+def _log_folder(evidence: Evidence, dag_id: str, run_id: str, task_id: str) -> Path:
+    return evidence.logs / f"dag_id={dag_id}" / f"run_id={run_id}" / f"task_id={task_id}"
+
+
+def _read_log(folder: Path, attempt: int) -> str:
+    return "".join(file.read_text() for file in folder.glob(f"attempt={attempt}.log*"))
 
 
 def _posts(evidence: Evidence, release: Release, verb: str) -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""What a successful answer means."""
+"""Values that the readers return for successful responses."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def test_an_operation_is_read_in_both_of_its_printed_forms(printed: object) -> N
     assert found.raw == PRINTED
 
 
-def test_what_is_read_is_frozen() -> None:
+def test_returned_values_are_frozen() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         operation().status = OperationStatus.FAILED  # type: ignore[misc]
 
@@ -124,7 +124,7 @@ def test_what_is_read_is_frozen() -> None:
         (("unknown", "complete d?", "paused", ""), OperationStatus.UNKNOWN, False),
     ],
 )
-def test_a_status_is_compared_without_case_spaces_hyphens_and_underscores_and_unknown_is_no_end(
+def test_a_status_is_normalized_and_an_unknown_one_is_not_final(
     words: tuple[str, ...], status: OperationStatus, is_terminal: bool
 ) -> None:
     for word in words:
@@ -187,7 +187,7 @@ def test_the_progress_of_an_operation_is_the_mean_of_its_steps() -> None:
         ((("complete", 100), ("waitingForPublisherReview", 0), ("notStarted", 0)), "s1"),
     ],
 )
-def test_the_current_step_is_the_one_that_stopped_or_is_under_way(
+def test_the_current_step_stopped_or_is_in_progress(
     states: tuple[tuple[str, int], ...], current: str
 ) -> None:
     found = stepped(*states).current_step
@@ -292,7 +292,7 @@ def test_an_offers_status_comes_in_camel_case_or_pascal_case(word: str) -> None:
         assert found.awaiting_publisher is (word == "waitingForPublisherReview")
 
 
-def test_an_offers_status_that_nobody_documented_is_unknown() -> None:
+def test_an_undocumented_offer_status_is_unknown() -> None:
     found = portal.get_offer_status(*IDS).read(answer({"status": "Resting"}, **{"Retry-After": "5"}))
     assert (found.status, found.raw, found.retry_after) == (OfferState.UNKNOWN, {"status": "Resting"}, 5)
 
@@ -312,7 +312,7 @@ OFFER = {
 
 
 def test_an_offer_comes_with_its_etag() -> None:
-    for call in (portal.get_offer(*IDS), portal.put_offer(*IDS, OFFER)):
+    for call in (portal.get_offer(*IDS), portal.put_offer(*IDS, OFFER, if_match="*")):
         assert call.read(answer(OFFER, etag='"7"')) == Offer(
             id="web",
             publisher_id="contoso",
@@ -339,7 +339,7 @@ def test_offers_of_a_list_have_no_etag() -> None:
     ("printed", "version"),
     [(3, 3), ("3", 3), (3.0, 3), (3.5, None), ("three", None), (True, None), ([], None)],
 )
-def test_a_version_is_read_from_whatever_is_a_whole_number(printed: object, version: int | None) -> None:
+def test_a_version_is_read_from_any_whole_number(printed: object, version: int | None) -> None:
     assert portal.get_offer(*IDS).read(answer({"version": printed})).version == version
 
 
@@ -378,7 +378,7 @@ def test_a_listed_operation_has_names_of_its_own_for_the_same_things() -> None:
     )
 
 
-def test_the_last_action_says_better_than_the_change_when_an_operation_ended() -> None:
+def test_the_last_action_is_the_end_of_an_operation() -> None:
     raw = {"changedTime": "2018-01-01T00:00:00Z", "lastActionDateTime": "2018-01-02T00:00:00Z"}
     [found] = portal.list_operations(*IDS).read(answer([raw]))
     assert found.changed == datetime(2018, 1, 2, tzinfo=UTC)
@@ -396,7 +396,9 @@ def test_the_last_action_says_better_than_the_change_when_an_operation_ended() -
         (None, False, False),
     ],
 )
-def test_publishes_and_go_lives_are_told_apart(word: str | None, is_publish: bool, is_go_live: bool) -> None:
+def test_publishes_and_go_lives_are_distinguished(
+    word: str | None, is_publish: bool, is_go_live: bool
+) -> None:
     [found] = portal.list_operations(*IDS).read(answer([{"submissionType": word}]))
     assert (found.is_publish, found.is_go_live) == (is_publish, is_go_live)
 
@@ -436,7 +438,7 @@ def test_a_cancel_that_is_done_at_once_has_no_operation() -> None:
     ids=["missing", "empty", "foreign host", "other path", "markup"],
 )
 @pytest.mark.parametrize("call", ACTIONS.values(), ids=ACTIONS)
-def test_an_accepted_action_without_a_usable_location_may_have_had_its_effect(
+def test_an_accepted_request_without_a_location_is_marked(
     call: Request[str | None], headers: dict[str, str]
 ) -> None:
     with pytest.raises(CloudPartnerError, match="accepted, but where the operation is found") as caught:

@@ -1,4 +1,4 @@
-"""What an answer that is none means, and what may be done after it."""
+"""Exceptions for error responses: class, message, hint, and whether a request may be sent again."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import json
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from airflow_provider_cpp.core.errors import (
     AuthenticationError,
@@ -22,6 +24,8 @@ from airflow_provider_cpp.portal import requests as portal
 HOST = "https://cloudpartner.azure.com"
 IDS = ("contoso", "web")
 GO_LIVE = portal.go_live(*IDS)
+PUBLISH = portal.publish(*IDS)
+KEY = "wD7cQx0fP3vKz9LmN2bRtY5uHsJ8aGe4iOqW1XZk8"
 
 
 def error(
@@ -36,21 +40,19 @@ def error(
     ("status", "kind", "hint"),
     [
         (400, ValidationError, "Publish the offer first"),
-        (401, AuthenticationError, "secret has not expired"),
+        (401, AuthenticationError, "did not accept a token that the identity host had just issued"),
         (403, PermissionDeniedError, "Object ID"),
         (404, NotFoundError, "Check the publisher id and the offer id"),
         (409, ConflictError, "wait until it ended, or cancel it"),
         (412, PreconditionFailedError, "read it again"),
-        (422, ValidationError, "Correct what the message names"),
+        (422, ValidationError, "Correct the problem that the message names"),
         (405, CloudPartnerError, ""),
         (429, CloudPartnerError, ""),
         (500, CloudPartnerError, ""),
         (503, CloudPartnerError, ""),
     ],
 )
-def test_an_error_says_what_was_tried_what_came_and_what_cures_it(
-    status: int, kind: type[CloudPartnerError], hint: str
-) -> None:
+def test_an_error_has_action_response_and_hint(status: int, kind: type[CloudPartnerError], hint: str) -> None:
     found = error(status, b'{"error": {"code": "Oops", "message": "It <b>broke</b>"}}')
     assert type(found) is kind
     assert (found.status, found.code, found.accepted) == (status, "Oops", False)
@@ -84,7 +86,7 @@ def test_an_error_names_the_action_and_the_offer(call: Request[Any], action: str
     )
 
 
-def test_a_403_names_the_trap_of_the_two_object_ids() -> None:
+def test_a_403_explains_which_object_id_to_register() -> None:
     for words in (
         "managed application in local directory",
         "not the one of the app registration",
@@ -93,37 +95,178 @@ def test_a_403_names_the_trap_of_the_two_object_ids() -> None:
         assert words in str(error(403))
 
 
+SHAPES: list[tuple[object, str | None, str]] = [
+    ({"error": {"code": "E", "message": "broke"}}, "E", "E: broke."),
+    ({"error": {"message": "broke"}}, None, "broke."),
+    ({"error": {"code": "E"}}, "E", "E."),
+    (
+        {"error": {"code": "E", "message": "a", "details": [{"message": "b"}, 1, {"message": "c"}]}},
+        "E",
+        "E: a; b; c.",
+    ),
+    ({"error": {"code": "E", "message": "a", "target": "plans"}}, "E", "E: a; target: plans."),
+    (
+        {"error": {"code": "E", "message": "a.", "innererror": {"code": "F", "message": "b."}}},
+        "E",
+        "E: a; F: b.",
+    ),
+    ({"error": {"innererror": {"message": "broke"}}}, None, "broke."),
+    ({"code": "E", "message": "broke"}, "E", "E: broke."),
+    ({"Code": "E", "Message": "broke"}, "E", "E: broke."),
+    ({"message": "broke"}, None, "broke."),
+    ({"error": "broke"}, None, "broke."),
+    ({"error": "invalid_client", "error_description": "broke"}, "invalid_client", "invalid_client: broke."),
+    ({"errors": [{"message": "a"}, {"message": "b"}]}, None, "a; b."),
+    ({"errors": ["a", "b"]}, None, "a; b."),
+    ({"value": [{"message": "a"}, {"message": "a"}, {"message": "b"}]}, None, "a; b."),
+    ({"Variant": {"error": {"code": "E", "message": "broke"}}}, "E", "E: broke."),
+    ({"odata.error": {"code": "E", "message": {"lang": "en", "value": "broke"}}}, "E", "E: broke; lang: en."),
+    ([{"message": "a"}, {"code": "E", "message": "b"}], "E", "E: a; b."),
+    (
+        {"type": "t", "title": "a.", "status": 400, "detail": "b", "errors": {"plans[0]": ["c"]}},
+        None,
+        "a; b; plans[0]: c; type: t.",
+    ),
+    (
+        {"Message": "a.", "ModelState": {"offer.plans": ["b", "c"]}},
+        None,
+        "a; offer.plans: b; offer.plans: c.",
+    ),
+    (
+        {"title": "a", "message": "b", "password": "c", "sasToken": 5},
+        None,
+        "a; b; password: ***redacted***; sasToken: ***redacted***.",
+    ),
+    ("broke", None, "broke."),
+    ({"unknown": {"words": "broke"}}, None, "words: broke."),
+    ({"message": "It <b>broke</b> &amp; fell"}, None, "It broke & fell."),
+    ({}, None, "{}."),
+    ([1], None, "[1]."),
+    ({"error": {"code": 7, "message": 7}}, None, '{"error": {"code": 7, "message": 7}}.'),
+    (None, None, "null."),
+]
+
+
+@pytest.mark.parametrize(("answer", "code", "words"), SHAPES, ids=lambda value: str(value)[:60])
+def test_the_words_of_each_error_shape_are_shown(answer: object, code: str | None, words: str) -> None:
+    found = error(500, json.dumps(answer).encode())
+    assert found.code == code
+    assert str(found).endswith(f" was answered 500, {words}")
+
+
 @pytest.mark.parametrize(
-    ("body", "code", "words"),
+    ("body", "words"),
     [
-        (b'{"error": {"code": "E", "message": "broke"}}', "E", "500, E: broke."),
-        (b'{"error": {"message": "broke"}}', None, "500, broke."),
-        (b'{"error": {"code": "E"}}', "E", "500, E:."),
-        (
-            b'{"error": {"code": "E", "message": "a", "details": [{"message": "b"}, 1, {"message": "c"}]}}',
-            "E",
-            "500, E: a; b; c.",
-        ),
-        (b'{"code": "E", "message": "broke"}', "E", "500, E: broke."),
-        (b'{"error": "broke"}', None, "500, broke."),
-        (b'"broke"', None, "500, broke."),
-        (b"<html><body><h1>broke</h1></body></html>", None, "500, broke."),
-        (b"\xffbroke", None, "500, \ufffdbroke."),
-        (b"", None, "500, without an explanation."),
-        (b"{}", None, "500, without an explanation."),
-        (b"[1]", None, "500, without an explanation."),
-        (b'{"error": {"code": 7, "message": 7}}', None, "500, without an explanation."),
+        (b"broke", "broke."),
+        (b"<html><body><h1>broke</h1></body></html>", "broke."),
+        (b"\xffbroke", "\ufffdbroke."),
+        (b'{"message": "bro', '{"message": "bro.'),
+        (b"<html></html>", "a body of 13 bytes without text."),
+        (b"", "without an explanation."),
+        (b" \r\n", "without an explanation."),
     ],
 )
-def test_the_services_words_are_found_in_every_form_of_an_error(
-    body: bytes, code: str | None, words: str
+def test_the_words_of_other_bodies_are_shown(body: bytes, words: str) -> None:
+    assert str(error(500, body)).endswith(f" was answered 500, {words}")
+
+
+WORDS = st.text("abcdefghijklmnopqrstuvwxyz", min_size=3, max_size=12)
+
+
+@given(
+    st.recursive(
+        WORDS | st.integers() | st.booleans() | st.none(),
+        lambda inner: (
+            st.lists(inner, max_size=3)
+            | st.dictionaries(
+                st.sampled_from(["error", "message", "details", "x", "Value", "code"]), inner, max_size=3
+            )
+        ),
+        max_leaves=12,
+    )
+)
+def test_the_words_of_any_json_are_shown(answer: object) -> None:
+    def words(value: object) -> list[str]:
+        if isinstance(value, str):
+            return [value]
+        inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+        return [word for one in inner for word in words(one)]
+
+    shown = str(error(400, json.dumps(answer).encode(), call=PUBLISH))
+    assert "without an explanation" not in shown
+    assert all(word in shown for word in words(answer))
+
+
+@given(
+    st.binary(max_size=300) | st.recursive(st.text(), st.lists).map(lambda value: json.dumps(value).encode())
+)
+def test_any_body_is_explained_in_a_bounded_message(body: bytes) -> None:
+    shown = str(error(400, body))
+    assert len(shown) < 1600
+    assert ("without an explanation" in shown) <= (not body.decode("utf-8", "replace").strip())
+
+
+@pytest.mark.parametrize("status", [400, 422])
+def test_without_words_no_hint_refers_to_a_message(status: int) -> None:
+    for call in (PUBLISH, portal.put_offer(*IDS, {}), portal.put_offer(*IDS, {}, if_match="*"), GO_LIVE):
+        for body in (b"", b'{"error": {"code": "E"}}'):
+            assert "message names" not in str(error(status, body, call=call))
+    assert "The service did not explain the problem." in str(error(422))
+
+
+@pytest.mark.parametrize(
+    "body", [{"password": KEY}, {"message": f"?sig={KEY}"}, f"AccountKey={KEY}"], ids=str
+)
+def test_an_error_shows_no_credential_that_the_service_repeats(body: object) -> None:
+    for text in (json.dumps(body), json.dumps(body)[:-1], f"<p>{json.dumps(body)}</p>"):
+        assert KEY[:12] not in str(error(400, text.encode()))
+
+
+@pytest.mark.parametrize(
+    ("headers", "words"),
+    [
+        ({"X-Ms-Correlation-Request-Id": "a-1"}, "For Microsoft support: correlation id a-1."),
+        (
+            {"x-ms-request-id": "westeurope:2", "x-ms-correlation-request-id": " a-1 "},
+            "For Microsoft support: correlation id a-1, request id westeurope:2.",
+        ),
+        ({"X-Ms-Request-Id": "a b"}, ""),
+        ({"X-Ms-Request-Id": "x" * 200}, ""),
+        ({}, ""),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize(("status", "body"), [(409, b'"broke"'), (500, b""), (200, b"<html>")])
+def test_an_error_ends_with_the_ids_for_support(
+    status: int, body: bytes, headers: dict[str, str], words: str
 ) -> None:
-    found = error(500, body)
-    assert found.code == code
-    assert str(found).endswith(words)
+    shown = str(error(status, body, headers, portal.get_offer(*IDS)))
+    assert shown.endswith(words)
+    assert ("support" in shown) == bool(words)
 
 
-def test_a_redirect_is_an_error_because_a_token_goes_to_one_host_only() -> None:
+EXISTS = (
+    b'{"error": {"code": "InvalidResourceId", "message": "Offer ID already exists. If you wanted to update '
+    b'an existing offer, please ensure If-Match header is specified"}}'
+)
+
+
+@pytest.mark.parametrize("status", [400, 409])
+def test_creating_an_offer_that_exists_advises_if_match(status: int) -> None:
+    found = error(status, EXISTS, call=portal.put_offer(*IDS, {}))
+    assert type(found) is {400: ValidationError, 409: ConflictError}[status]
+    assert "Offer ID already exists" in str(found)
+    assert "If the offer exists already, pass if_match to modify it" in str(found)
+    assert "wait until" not in str(found)
+
+
+def test_another_409_of_a_write_advises_to_wait() -> None:
+    for if_match in (None, "*"):
+        call = portal.put_offer(*IDS, {}, if_match=if_match)
+        assert "wait until it ended" in str(error(409, b'{"error": {"code": "Conflict"}}', call=call))
+
+
+def test_a_redirect_is_an_error() -> None:
     assert "redirect, which is never followed" in str(
         error(302, headers={"Location": "https://evil.example"})
     )
@@ -146,7 +289,7 @@ def test_a_redirect_is_an_error_because_a_token_goes_to_one_host_only() -> None:
         (portal.get_offer_status(*IDS), b'[{"status": "a"}, {"status": "b"}]', "has a status"),
     ],
 )
-def test_a_success_without_the_apis_answer_is_an_error_that_may_pass(
+def test_a_success_with_another_body_is_a_transient_error(
     call: Request[Any], body: bytes, problem: str
 ) -> None:
     found = error(200, body, call=call)
@@ -176,7 +319,7 @@ def test_a_success_without_the_apis_answer_is_an_error_that_may_pass(
         (504, {}, True, False, True),
     ],
 )
-def test_what_may_be_asked_again_and_what_may_be_sent_again(
+def test_a_status_decides_what_may_be_sent_again(
     status: int,
     headers: dict[str, str],
     is_transient: bool,
@@ -191,7 +334,7 @@ def test_what_may_be_asked_again_and_what_may_be_sent_again(
     )
 
 
-def test_no_answer_leaves_the_outcome_unknown_unless_nothing_was_sent() -> None:
+def test_the_outcome_is_unknown_unless_nothing_was_sent() -> None:
     lost, refused = CloudPartnerError("lost"), CloudPartnerError("refused", unsent=True)
     assert lost.is_transient
     assert refused.is_transient
@@ -218,11 +361,11 @@ NOON = "Tue, 02 Jan 2018 12:00:00 GMT"
         ({"Retry-After": "Tue, 02 Jan 2018 12:00:30 GMT", "Date": "today"}, None),
     ],
 )
-def test_retry_after_comes_as_seconds_or_as_a_date_on_the_services_clock(
+def test_retry_after_is_seconds_or_a_date_of_the_service(
     headers: dict[str, str], seconds: float | None
 ) -> None:
     assert error(503, headers=headers).retry_after == seconds
 
 
-def test_a_page_of_an_error_is_cut() -> None:
+def test_a_long_explanation_is_cut() -> None:
     assert len(str(error(502, json.dumps("x" * 100_000).encode()))) < 1500

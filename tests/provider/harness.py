@@ -8,6 +8,7 @@ import logging
 import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from html import escape
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -43,8 +44,17 @@ UNKNOWN_OUTCOMES: dict[str, dict[str, Any]] = {
     "502 after": {"replace": {"status": 502, "body": HTML}},
     "503 after": {"replace": {"status": 503}},
 }
-#: Of an offer's definition; the service never returns the two values.
-SECRETS = {"storageAccountKey": "a key of the seed", "plans": [{"sasSecret": "a signature of the seed"}]}
+#: The service returns URLs with their signatures, and repeats them in messages.
+SIGNATURE = "sEedOfTheTests%2BcQx0fP3vKz9LmN2bRtY5uHsJ8aGe4i%3D"
+SAS_URL = (
+    f"https://contoso.blob.core.windows.net/images/web.vhd?sv=2021-08-06&sr=b&sig={SIGNATURE}&se=2027-01-01"
+)
+UNREADABLE = f'<p>No access to <a href="{escape(SAS_URL)}">{escape(SAS_URL)}</a>; AccountKey={SIGNATURE};</p>'
+#: Of an offer's definition; the service never returns the key and the secret.
+SECRETS = {
+    "storageAccountKey": "a key of the seed",
+    "plans": [{"sasSecret": "a signature of the seed", "osVhdUrl": SAS_URL}],
+}
 
 
 @dataclass
@@ -141,6 +151,12 @@ def offers() -> list[dict[str, Any]]:
             "state": "preview",
             "stepSeconds": quick,
             "fail": {"step": "live", "messages": [broken], "times": 1},
+        },
+        {
+            "id": "unreadable",
+            "state": "preview",
+            "stepSeconds": quick,
+            "fail": {"step": "live", "messages": [UNREADABLE]},
         },
         {
             "id": "failing-classic",

@@ -1,4 +1,4 @@
-"""A TLS server that notes what it is sent, and passes it on to the emulator."""
+"""A TLS server that records each request, and forwards it to the emulator."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class Sent:
-    """A request as it came."""
+    """A recorded request."""
 
     method: str
     target: str
@@ -38,14 +38,15 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
 
 @dataclass
 class Relay:
-    """Stands before the emulator's API; its `verify` is a bundle that holds for both.
+    """A relay in front of the emulator. Its `verify` is a CA bundle for both.
 
-    `before` and `after` are called with every request that is passed on.
+    `before` and `after` are called with every forwarded request.
     """
 
     emulator: Emulator
     verify: str
     tls: ssl.SSLContext
+    certificate_authority: bytes
     requests: list[Sent] = field(default_factory=list)
     before: Callable[[Sent], object] = lambda _: None
     after: Callable[[Sent], object] = lambda _: None
@@ -65,7 +66,7 @@ class Relay:
         threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
 
     def stop(self) -> None:
-        """Refuse connections; what is being answered is answered."""
+        """Refuse new connections; current requests get their response."""
         if self._server:
             self._server.shutdown()
             self._server.server_close()
@@ -122,7 +123,7 @@ def running_relay(emulator: Emulator, directory: Path) -> Iterator[Relay]:
     bundle.write_bytes(Path(emulator.ca).read_bytes() + authority.cert_pem.bytes())
     tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert("localhost").configure_cert(tls)
-    relay = Relay(emulator, str(bundle), tls)
+    relay = Relay(emulator, str(bundle), tls, authority.cert_pem.bytes())
     relay.start()
     try:
         yield relay

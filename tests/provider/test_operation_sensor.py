@@ -351,7 +351,7 @@ def test_an_outage_of_the_identity_host_does_not_end_the_wait(
     location = CloudPartnerHook().go_live("quick")
     emulator.inject(path="oauth2/v2.0/token", status=503, headers={"Retry-After": "0"}, count=4)
     assert wait(context, location, mode)["status"] == "succeeded"
-    assert log.containing("No token could be had")
+    assert log.containing("Could not get a token")
 
 
 @two_modes

@@ -150,11 +150,11 @@ def test_verify_may_be_text(stored: str, value: bool) -> None:
     ],
 )
 def test_proxies_may_be_an_objects_text(stored: str) -> None:
-    assert settings(proxies=stored).proxies == (("https", "http://proxy:8080"),)
+    assert settings(proxies=stored).proxies.configured == (("https", "http://proxy:8080"),)
 
 
 def test_proxies_may_be_one_url() -> None:
-    assert dict(settings(proxies="http://proxy:8080").proxies) == dict.fromkeys(
+    assert dict(settings(proxies="http://proxy:8080").proxies.configured) == dict.fromkeys(
         ("http", "https"), "http://proxy:8080"
     )
 

@@ -265,8 +265,9 @@ async def test_a_connection_that_does_not_exist_ends_the_wait(
 ) -> None:
     location = location_of(emulator, "going-live")
     monkeypatch.delenv("AIRFLOW_CONN_CLOUD_PARTNER_DEFAULT")
-    with pytest.raises(Exception, match="cloud_partner_default"):
-        await event(trigger(location))
+    found = await event(trigger(location))
+    assert (found["end"], found["error"]) == ("error", "NotFoundError")
+    assert "'cloud_partner_default' is not defined" in found["message"]
 
 
 # --- events on arrival ---

@@ -15,14 +15,14 @@ import pytest
 from airflow_provider_cpp.release import lookup, submission
 from airflow_provider_cpp.transport import credentials
 from dev.emulator_process import Emulator, running_emulator
-from tests.provider.harness import STRANGER, TIME_SCALE, Connect, Principal, TaskInstance, offers
+from tests.provider.harness import SIGNATURE, STRANGER, TIME_SCALE, Connect, Principal, TaskInstance, offers
 from tests.security.listening import Ground, Listener, Names, make_ground
 from tests.security.recording import Recording, recording
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-#: What would sign somebody in, or lead requests elsewhere.
+#: Prefixes of variables that supply an identity or redirect requests.
 BARE = ("AIRFLOW_CONN_", "AZURE_", "IDENTITY_", "MSI_", "REQUESTS_CA_", "CURL_CA_", "SSL_CERT_")
 PROXIES = ("HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY", "https_proxy", "http_proxy", "all_proxy")
 
@@ -68,14 +68,14 @@ def connect(monkeypatch: pytest.MonkeyPatch) -> Connect:
 
 @pytest.fixture
 def emulator(shared_emulator: Emulator) -> Emulator:
-    """An emulator as its seed says."""
+    """The emulator in the state of its seed."""
     shared_emulator.reset()
     return shared_emulator
 
 
 @pytest.fixture
 def gateway(emulator: Emulator, ground: Ground, connect: Connect) -> Iterator[Listener]:
-    """What stands before API and identity host, and where the default connection leads."""
+    """A gateway in front of the service and the identity host; the default connection uses it."""
     with ground.listener(emulator) as listener:
         connect(emulator, host=listener.url, extra={"authority": listener.url, "verify": ground.verify})
         yield listener
@@ -83,7 +83,7 @@ def gateway(emulator: Emulator, ground: Ground, connect: Connect) -> Iterator[Li
 
 @pytest.fixture
 def elsewhere(ground: Ground) -> Iterator[Listener]:
-    """Somebody else, who would like to have a token."""
+    """A server of an attacker, which must not receive a token."""
     with ground.listener() as listener:
         yield listener
 
@@ -97,7 +97,7 @@ def names(monkeypatch: pytest.MonkeyPatch) -> Names:
 
 @pytest.fixture
 def unverified(gateway: Listener, connect: Connect, emulator: Emulator) -> Iterator[Listener]:
-    """The gateway, and a connection whom no certificate keeps from sending a token anywhere."""
+    """The gateway, and a connection without certificate checks, which could send a token anywhere."""
     connect(emulator, host=gateway.url, extra={"verify": False})
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -121,11 +121,12 @@ def quick_looks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def recorded(principal: Principal, monkeypatch: pytest.MonkeyPatch) -> Iterator[Recording]:
-    """Every logger at DEBUG, and all that is said."""
+    """Record all loggers at DEBUG, all errors, and all stored triggers."""
     monkeypatch.setattr(credentials, "_IDENTITY_RETRIES", 0)
     with recording() as kept:
         kept.secrets.add("client secret", principal.secret)
         kept.secrets.add("identity header", principal.identity_header)
+        kept.secrets.add("SAS signature", SIGNATURE)
         for path in (principal.certificate_path, principal.locked_path):
             kept.secrets.add_key("private key", Path(path).read_text())
         yield kept
@@ -142,7 +143,7 @@ def sign_in(
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
 ) -> str:
-    """Each way to sign in, through the gateway."""
+    """Each way to authenticate, through the gateway."""
     way: str = request.param
     base = {"authority": gateway.url, "verify": ground.verify}
     nobody: dict[str, Any] = {"login": None, "password": None}

@@ -1,10 +1,10 @@
-"""A pytest plugin: the whole suite with every logger at DEBUG, and a search for every secret that it used.
+"""A pytest plugin: run the test suite with every logger at DEBUG, and search for the secrets that it used.
 
     python -m pytest -p tests.security.leak_plugin
 
-After each test, all that was logged at any level, written to standard output and standard error, raised, or
-stored of a trigger is searched for the secrets, assertions and tokens that were sent meanwhile. A test that
-leaks one fails.
+After each test, the plugin searches all log records, standard output, standard error, exceptions and stored
+triggers for the secrets, assertions and tokens that the test sent, and for the SAS signature of the seed. A
+test that leaks one of them fails.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from tests.security.searching import Secrets
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-#: Tests of what leaks elsewhere than in the provider; what they find is their own affair.
+#: These tests leak secrets on purpose, outside the provider, and check their findings themselves.
 EXCEPT = ("tests/security/",)
 
 
@@ -35,8 +35,11 @@ class LeakSearch:
 
     @pytest.hookimpl(hookwrapper=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> Iterator[None]:
+        from tests.provider.harness import SIGNATURE
+
         self.recording.clear()
         self.recording.secrets = Secrets()
+        self.recording.secrets.add("SAS signature", SIGNATURE)
         yield
 
     @pytest.hookimpl(hookwrapper=True)
@@ -65,5 +68,5 @@ class LeakSearch:
 
 
 def pytest_collection(session: pytest.Session) -> None:
-    """Begin when Airflow's folder is set, as conftest does."""
+    """Start after conftest has set the folder of Airflow."""
     session.config.pluginmanager.register(LeakSearch(), "leak-search")

@@ -1,4 +1,4 @@
-"""TLS servers under an attacker's control: they note what they get, and answer whatever a test wants."""
+"""TLS servers of an attacker: they record requests, and return the response that a test sets."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Sent:
 
     @property
     def is_signed(self) -> bool:
-        """Whether it has a token, or what a token can be had for."""
+        """Whether the request contains a token, or a credential that buys a token."""
         names = (b"client_secret", b"client_assertion", b"assertion=")
         return (
             "Authorization" in self.headers

@@ -1,4 +1,4 @@
-"""Everything at DEBUG, and all of it kept: what is sent with secrets, and where they must not turn up."""
+"""Record requests with their secrets, and all places where a secret must not appear, at level DEBUG."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ _FORMATTER = logging.Formatter("%(name)s %(levelname)s %(message)s")
 
 
 class Recording:
-    """What was sent, and what was said meanwhile."""
+    """The secrets that were sent, and the log records, errors and stored triggers of the same time."""
 
     def __init__(self) -> None:
         self.secrets = Secrets()
-        #: Name and level of each logger, with what it said, arguments and tracebacks included.
+        #: Name and level of each logger with its text, arguments and tracebacks.
         self.logged: list[tuple[str, str]] = []
         self.errors: list[BaseException] = []
         self.stored: list[tuple[str, str]] = []
 
     def places(self) -> list[tuple[str, str | bytes]]:
-        """All that was said, with where."""
+        """Return each recorded text with its place."""
         found: list[tuple[str, str | bytes]] = [*self.logged, *self.stored]
         for error in self.errors:
             found += places_of(error)
@@ -54,7 +54,7 @@ class Recording:
             text = _FORMATTER.format(record)
         except Exception as error:  # a record that can't be formatted has its arguments all the same
             text = repr(error)
-        # Who logs it as JSON, or sends it elsewhere, has the arguments as well.
+        # A handler that writes JSON also writes the arguments.
         arguments = repr({key: value for key, value in vars(record).items() if key not in ("msg", "message")})
         self.logged.append((f"log {record.name} {record.levelname}", f"{text}\n{record.msg}\n{arguments}"))
 
@@ -68,7 +68,7 @@ class Recording:
 
 
 def places_of(error: BaseException) -> list[tuple[str, str | bytes]]:
-    """All that an exception says, and what those say that it came of."""
+    """Return the texts of an exception and of its causes."""
     found: list[tuple[str, str | bytes]] = []
     todo: list[BaseException | None] = [error]
     known: list[BaseException] = []
@@ -88,7 +88,7 @@ def places_of(error: BaseException) -> list[tuple[str, str | bytes]]:
 
 @contextmanager
 def recording() -> Iterator[Recording]:
-    """Let every logger speak at every level, and keep what it says."""
+    """Record every logger at every level."""
     kept = Recording()
     with ExitStack() as stack:
         for target, name, replacement in (

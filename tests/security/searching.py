@@ -1,4 +1,4 @@
-"""What must not be found, in all its disguises; and a search for it."""
+"""Search texts for secrets in all their encodings."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 #: A part of a secret that is as long tells it from everything else. Of a longer one, parts are searched as
 #: well, since texts are cut: any 31 letters in a row have a whole part in them.
 PART = 16
-#: Beside one of these it is said who sent what, not what was sent.
+#: Fields of requests and responses whose values are secrets.
 _FIELDS = ("client_secret", "client_assertion", "assertion", "access_token", "refresh_token")
 
 
@@ -28,7 +28,7 @@ def forms(secret: str) -> set[bytes]:
     found |= {quote(secret).encode(), html.escape(secret).encode(), raw.hex().encode()}
     found |= {json.dumps(secret)[1:-1].encode(), repr(secret)[1:-1].encode(), repr(raw)[2:-1].encode()}
     for skipped in range(3):
-        # What is before and after the secret changes the first and the last letters.
+        # The data before and after the secret changes its first and last characters.
         middle = raw[skipped : skipped + (len(raw) - skipped) // 3 * 3]
         for encode in (base64.b64encode, base64.urlsafe_b64encode):
             found.add(encode(middle))
@@ -44,17 +44,17 @@ def parts(form: bytes) -> set[bytes]:
 
 @cache
 def needles_of(secret: str) -> frozenset[bytes]:
-    """What to search for to find a secret, or most of it, in any form."""
+    """Return the byte strings whose presence shows a secret, or most of a secret, in any form."""
     return frozenset(part for form in forms(secret) for part in parts(form))
 
 
 @dataclass
 class Secrets:
-    """The secrets in use: those that are known from the start, and those that were seen on their way."""
+    """Secrets in use: known from the start, or seen in a request or response."""
 
-    #: What to call it, by the secret.
+    #: Names for messages, by secret.
     known: dict[str, str] = field(default_factory=dict)
-    #: Parts that are in what everybody may see, such as the header of a JWT.
+    #: Parts that are public, such as the header of a JWT.
     public: set[bytes] = field(default_factory=set)
 
     def add(self, name: str, secret: str | None) -> None:
@@ -70,7 +70,7 @@ class Secrets:
                 self.add(name, line)
 
     def learn(self, headers: Mapping[Any, Any], body: object) -> None:
-        """Add what a request or an answer has."""
+        """Add the secrets in a request or a response."""
         for key, value in headers.items():
             scheme, _, credential = str(value).partition(" ")
             if str(key).lower() == "authorization" and scheme.lower() == "bearer":
@@ -91,7 +91,7 @@ class Secrets:
                     self.add(key, value)
 
     def needles(self) -> dict[bytes, str]:
-        """What to search for, and what it is."""
+        """Return the byte strings to search for, with the names of their secrets."""
         found: dict[bytes, str] = {}
         for secret, name in self.known.items():
             for part in needles_of(secret):
@@ -101,7 +101,7 @@ class Secrets:
     def find(
         self, where: str, haystack: str | bytes, needles: Mapping[bytes, str] | None = None
     ) -> list[str]:
-        """Say which secrets are in a text, and what is around them."""
+        """Return a message for each secret in a text, with the text around it."""
         data = _as_bytes(haystack)
         hits: dict[str, str] = {}
         for needle, name in (self.needles() if needles is None else needles).items():

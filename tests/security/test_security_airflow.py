@@ -18,6 +18,7 @@ from cryptography.fernet import Fernet
 
 from dev.emulator_process import running_emulator
 from dev.local_airflow import LocalAirflow, wait_for
+from tests.provider.harness import SAS_URL, SIGNATURE, UNREADABLE
 from tests.security.listening import Listener, make_ground
 from tests.security.searching import Secrets
 
@@ -39,7 +40,8 @@ from airflow_provider_cpp.sensors.cloud_partner import OfferStatusSensor, Operat
      render_template_as_native_obj=True)
 def secretive():
     common = {"offer_id": "{{ params.offer }}", "cloud_partner_conn_id": "{{ params.conn }}"}
-    change = UpdateOfferOperator(task_id="change", definition={"displayText": "{{ run_id }}"}, **common)
+    definition = {"displayText": "{{ run_id }}", "plans": [{"osVhdUrl": "{{ var.value.sas_url }}"}]}
+    change = UpdateOfferOperator(task_id="change", definition=definition, **common)
     live = GoLiveOperator(task_id="go_live", **common)
     deferred = OperationSensor(task_id="deferred", operation_location=live.output, poke_interval=3,
         cloud_partner_conn_id="{{ params.conn }}")
@@ -63,7 +65,7 @@ def used(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[LocalAirflo
     offers: list[dict[str, Any]] = [
         {"id": offer, "state": "preview", "stepSeconds": {"live": 12 * SCALE}} for offer in OFFERS
     ]
-    offers[-1]["fail"] = {"step": "live", "messages": ["<p>No <b>SSH</b> key.</p>"]}
+    offers[-1]["fail"] = {"step": "live", "messages": [UNREADABLE]}
     principal = {
         "tenantId": "11111111-2222-3333-4444-555555555555",
         "clientId": "66666666-7777-8888-9999-000000000000",
@@ -87,6 +89,7 @@ def used(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[LocalAirflo
                 "AIRFLOW__LOGGING__LOGGING_LEVEL": "DEBUG",
                 "AIRFLOW__LOGGING__FAB_LOGGING_LEVEL": "DEBUG",
                 "AIRFLOW__LOGGING__CELERY_LOGGING_LEVEL": "DEBUG",
+                "AIRFLOW_VAR_SAS_URL": SAS_URL,
                 "PYTHONASYNCIODEBUG": "1",
                 "PYTHONPATH": str(ROOT),
             }
@@ -99,7 +102,7 @@ def used(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[LocalAirflo
                     )
                     for offer in OFFERS
                 }
-                # They are gone when all has ended. Kept where the logs are, they are searched as well.
+                # Triggers are deleted when all runs ended; a copy in the log folder is searched, too.
                 wait_for(lambda: _keep_triggers(home), "a wait to be in the triggerer", seconds=120)
                 for offer, run_id in runs.items():
                     state = airflow.wait_for_run("secretive", run_id, seconds=400)
@@ -108,7 +111,7 @@ def used(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[LocalAirflo
                     waits = {t["task_id"]: t["state"] for t in tasks}
                     wanted = "failed" if offer == "failing" else "success"
                     assert (waits["deferred"], waits["worker"]) == (wanted, wanted), waits
-                # Those are shown to whoever may look at the Dag.
+                # Each user who may read the Dag sees these fields.
                 shown = {
                     f"{offer} {task['task_id']}": task
                     for offer, run_id in runs.items()
@@ -117,6 +120,7 @@ def used(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[LocalAirflo
                 (home / "shown.json").write_text(json.dumps(shown))
             secrets = Secrets()
             secrets.add("client secret", SECRET)
+            secrets.add("SAS signature", SIGNATURE)
             for sent in gateway.requests:
                 secrets.learn(sent.headers, sent.body)
             for passed in gateway.passed:
@@ -132,7 +136,7 @@ def _keep_triggers(home: Path) -> bool:
 
 
 def unpacked(value: Any) -> Iterator[bytes]:
-    """A value of a table as it is, and what it is when it is unpacked."""
+    """Yield a value of a table as it is stored, and unpacked."""
     if value is None or isinstance(value, int | float):
         return
     data = value.encode() if isinstance(value, str) else bytes(value)
@@ -145,7 +149,7 @@ def unpacked(value: Any) -> Iterator[bytes]:
 
 
 def _unpickled(data: bytes) -> bytes:
-    # Written by the Airflow that this test ran, nobody else.
+    # The Airflow of this test wrote the data.
     return repr(pickle.loads(data)).encode()
 
 
@@ -201,7 +205,7 @@ def test_no_table_has_a_secret_but_the_connections_encrypted_columns(
     print(f"{len(seen)} tables, {len(places)} values")  # noqa: T201
     hits = secrets.find_all(places)
     assert not hits, "\n".join(hits)
-    # The one in the database is there, encrypted: whoever has the Fernet key can read it.
+    # The connection in the database is encrypted with the Fernet key.
     assert stored["conn_id"] == ["stored"]
     key = Fernet(airflow.environment["AIRFLOW__CORE__FERNET_KEY"])
     assert key.decrypt(stored["password"][0].encode()).decode() == SECRET

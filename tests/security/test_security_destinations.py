@@ -1,4 +1,4 @@
-"""Where a token goes: to the connection's host, and nowhere else, whatever anybody answers or types.
+"""A token is sent only to the host of the connection, regardless of responses and user input.
 
 No certificate stands in the way here: the connections have `verify=false`, and every name is this machine's.
 """
@@ -49,7 +49,7 @@ REDIRECTS = (300, 301, 302, 303, 304, 305, 307, 308)
 
 
 def run(twin: str, asks: list[tuple[str, tuple[Any, ...]]]) -> list[Any]:
-    """Make calls with one hook; return what they return or raise."""
+    """Make calls with one hook; return their results or exceptions."""
     if twin == "sync":
         hook = CloudPartnerHook()
         return [_outcome(lambda: getattr(hook, name)(*args)) for name, args in asks]  # noqa: B023
@@ -75,7 +75,7 @@ def _outcome(ask: Callable[[], Any]) -> Any:
 
 
 def assert_at_home(gateway: Listener, elsewhere: Listener, names: Names) -> None:
-    """Nobody else was asked at all, and everything signed was for the connection's host."""
+    """Check that no other host got a request, and that each signed request was for the connection's host."""
     assert gateway.signed
     assert {sent.host for sent in gateway.signed} == {gateway.netloc}
     assert elsewhere.requests == []
@@ -137,7 +137,7 @@ def test_a_redirect_to_nowhere_is_the_providers_own_error(unverified: Listener, 
 @both
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 @pytest.mark.parametrize("sign_in", ["secret", "certificate", "workload", "managed"], indirect=True)
-def test_the_identity_hosts_redirect_is_not_followed_with_what_signs_in(
+def test_a_redirect_of_the_identity_host_gets_no_credential(
     gateway: Listener, elsewhere: Listener, sign_in: str, twin: str, status: int
 ) -> None:
     def answer(sent: Sent) -> bytes | None:
@@ -209,7 +209,7 @@ def hostile_locations(here: int, there: int) -> list[str]:
 
 
 @both
-def test_no_hostile_location_that_somebody_types_is_asked(
+def test_no_hostile_location_from_a_user_gets_a_request(
     unverified: Listener, elsewhere: Listener, names: Names, twin: str
 ) -> None:
     locations = hostile_locations(unverified.port, elsewhere.port)
@@ -314,9 +314,7 @@ def same_place(url: str, base: str) -> bool:
     odd_locations,
     st.sampled_from([HOST, "https://localhost:8443", "http://localhost:8080", "https://[::1]:1"]),
 )
-def test_a_location_that_is_taken_leads_to_the_connections_host_whoever_reads_it(
-    location: str, base: str
-) -> None:
+def test_an_accepted_location_is_on_the_host_for_each_url_library(location: str, base: str) -> None:
     try:
         path = normalize_location(location, base)
     except ValueError:
@@ -328,11 +326,11 @@ def test_a_location_that_is_taken_leads_to_the_connections_host_whoever_reads_it
     assert path.isprintable()
     url = base + portal.get_operation(path, base).target(API_VERSION)
     assert same_place(url, base)
-    # Nobody's normalizing leads out of it.
+    # No URL library changes the path.
     assert unquote(parse_url(url).path or "") == unquote(urlsplit(path).path)
 
 
-# --- what a connection says -------------------------------------------------------------------------------
+# --- connections ------------------------------------------------------------------------------------------
 
 HOSTS = [
     "https://cloudpartner.azure.com/api",
@@ -395,9 +393,7 @@ schemas = st.sampled_from([None, "", "https", "http", "HTTPS", "https://evil.exa
 
 
 @given(hosts, schemas, ports)
-def test_the_host_of_a_connection_is_the_same_whoever_reads_it(
-    host: str, schema: str | None, port: int | None
-) -> None:
+def test_the_host_is_the_same_for_each_url_library(host: str, schema: str | None, port: int | None) -> None:
     connection = Connection(conn_id="c", conn_type="cloud_partner", host=host, schema=schema, port=port)
     try:
         base = Settings.from_connection(connection, {}).base_url
@@ -486,7 +482,7 @@ odd_ids = st.text(st.characters(), min_size=1, max_size=30) | st.lists(
 
 
 @given(odd_ids)
-def test_an_id_is_refused_or_one_segment_whoever_reads_it(odd: str) -> None:
+def test_an_id_is_refused_or_one_segment_for_each_url_library(odd: str) -> None:
     try:
         call = portal.get_offer_status(odd, odd)
     except ValueError:
@@ -523,7 +519,7 @@ def test_an_id_arrives_as_one_segment_or_not_at_all(
 
 @both
 @pytest.mark.parametrize("spelling", [False, "false", "False", " FALSE "])
-def test_a_connection_without_verification_warns_whoever_reads_the_log(
+def test_a_connection_without_verification_logs_a_warning(
     gateway: Listener,
     emulator: Emulator,
     connect: Connect,
@@ -536,14 +532,16 @@ def test_a_connection_without_verification_warns_whoever_reads_the_log(
     connect(emulator, host=gateway.url, extra={"verify": spelling})
     (outcome,) = run(twin, [("list_publishers", ())])
     assert not isinstance(outcome, Exception)
-    (warned,) = [record for record in caplog.records if "anybody on the way" in record.getMessage()]
+    (warned,) = [
+        record for record in caplog.records if "an attacker on the network path" in record.getMessage()
+    ]
     assert warned.levelno == logging.WARNING
     assert "cloud_partner_default" in warned.getMessage()
 
 
 @both
 @pytest.mark.parametrize("spelling", ["no", 0, "0", "off", [], {}, "nowhere.pem"])
-def test_what_is_no_clear_no_never_turns_verification_off(
+def test_an_unclear_value_never_turns_verification_off(
     gateway: Listener, emulator: Emulator, connect: Connect, twin: str, spelling: Any
 ) -> None:
     connect(emulator, host=gateway.url, extra={"verify": spelling})

@@ -1,14 +1,14 @@
-"""Answers that repeat the request, as gateways and debugging proxies send them: it goes no further.
+"""Responses that repeat the request, as gateways and debugging proxies send them, cause no leak.
 
-A page may show a secret as it came, or encoded; and what is not even HTTP ends up in the words of the
-libraries that could not read it. Each exchange is made once, and then looked for in four places:
+A page can contain a secret as it is, or encoded. A response that is not HTTP appears in the error messages of
+the HTTP libraries. Each exchange is made once; then the test searches four places:
 
 - `error`: text and fields of the provider's exception;
-- `cause`: what it came of, as a traceback shows it in the task's log;
-- `log`: what loggers say at the levels that Airflow keeps by default (WARNING and above of others);
-- `debug`: what they say below that.
+- `cause`: the causes of the exception, which a traceback in the task's log shows;
+- `log`: log records at the levels that Airflow keeps by default (WARNING and above of other libraries);
+- `debug`: log records below these levels.
 
-Whatever is answered, the exception is the provider's own (`class`): any other would end a wait of days.
+For each response, the exception is the provider's own (`class`): any other would end the polling of days.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ import pytest
 
 from airflow_provider_cpp.exceptions import CloudPartnerError
 from airflow_provider_cpp.hooks.cloud_partner import CloudPartnerHook
+from airflow_provider_cpp.transport.library_logs import identity_log
 from tests.security.listening import as_http
 from tests.security.recording import places_of
 
@@ -88,7 +89,7 @@ def _refusal(status: int, text: str) -> bytes:
     return _as_json(status, {"error": "invalid_client", "error_description": f"AADSTS7000215: {text}"})
 
 
-#: How the identity host's answer shows what it was sent.
+#: Forms in which a response of the identity host repeats the request.
 IDENTITY: dict[str, Callable[[str], bytes]] = {
     "text": lambda shown: page(shown, 502),
     "html": lambda shown: page(f"<pre>{html.escape(shown)}</pre>", 400, "text/html"),
@@ -114,14 +115,14 @@ IDENTITY: dict[str, Callable[[str], bytes]] = {
     "token in refusal": lambda _: _as_json(400, {"error": "x", "access_token": GIVEN, "expires_in": 33}),
 }
 
-#: An assertion takes the way of a secret; it is enough to see that the same becomes of it.
+#: An assertion is sent in the same way as a secret, so a few forms are enough.
 WAYS = [("secret", kind) for kind in IDENTITY]
 WAYS += [("certificate", kind) for kind in ("json 400", "no json", "no http")]
 WAYS += [("managed", kind) for kind in ("json 400", "no json", "no http", "headers", "token cut off")]
 
 
 def leaks(recorded: Recording, error: BaseException) -> dict[str, list[str]]:
-    """What is found, by place."""
+    """Return the secrets that were found, by place."""
     said = places_of(error)
     assert said[0][0] == f"str({type(error).__name__})"
     places: dict[str, list[tuple[str, str | bytes]]] = {name: [] for name in PLACES}
@@ -138,7 +139,7 @@ def leaks(recorded: Recording, error: BaseException) -> dict[str, list[str]]:
 
 @both
 @pytest.mark.parametrize("kind", API)
-def test_no_answer_of_the_api_brings_the_token_to_light(
+def test_no_response_of_the_service_leaks_the_token(
     gateway: Listener, recorded: Recording, kind: str, twin: str
 ) -> None:
     def answer(sent: Sent) -> bytes | None:
@@ -156,7 +157,7 @@ def test_no_answer_of_the_api_brings_the_token_to_light(
 
 @both
 @pytest.mark.parametrize(("sign_in", "kind"), WAYS, indirect=["sign_in"])
-def test_no_answer_of_the_identity_host_brings_to_light_what_signs_in(
+def test_no_response_of_the_identity_host_leaks_a_credential(
     gateway: Listener,
     recorded: Recording,
     sign_in: str,
@@ -174,3 +175,12 @@ def test_no_answer_of_the_identity_host_brings_to_light_what_signs_in(
         ask(twin)
     assert [sent for sent in gateway.requests if sent.is_for_identity]
     assert leaks(recorded, raised.value) == {}
+
+
+def test_identity_requests_stay_unlogged_after_a_log_configuration(
+    recorded: Recording, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`logging.config.dictConfig`, which Airflow calls, enables each logger."""
+    monkeypatch.setattr(identity_log, "disabled", False)
+    identity_log.warning("Request headers: secret")
+    assert [text for where, text in recorded.logged if identity_log.name in where] == []

@@ -1,4 +1,4 @@
-"""Whole flows with every logger at DEBUG: nothing that is said or kept has a secret, however disguised."""
+"""Run whole flows with every logger at DEBUG: no log, result or stored value contains a secret."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote_plus
 
 import pytest
+from airflow.providers.common.compat.sdk import redact as airflow_redact
 
-from airflow_provider_cpp.exceptions import CloudPartnerError
+from airflow_provider_cpp.exceptions import CloudPartnerError, ValidationError
 from airflow_provider_cpp.hooks.cloud_partner import CloudPartnerHook
 from airflow_provider_cpp.operators.cloud_partner import (
     CancelOperator,
@@ -23,7 +24,7 @@ from airflow_provider_cpp.operators.cloud_partner import (
     UpdateOfferOperator,
 )
 from airflow_provider_cpp.sensors.cloud_partner import OfferStatusSensor, OperationSensor
-from tests.provider.harness import deferral, event_of, finish, resume
+from tests.provider.harness import SAS_URL, SIGNATURE, UNREADABLE, deferral, event_of, finish, resume
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,10 +37,10 @@ if TYPE_CHECKING:
 patience: dict[str, Any] = {"poke_interval": 0.05, "max_wait": 0.2, "timeout": 30}
 
 
-def test_what_is_not_hidden_is_found(
+def test_the_search_finds_a_leaked_secret(
     recorded: Recording, gateway: Listener, principal: Principal, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """The search would notice: here is what must never be."""
+    """The search notices a leak: this test leaks secrets on purpose."""
     CloudPartnerHook().list_publishers()
     token = gateway.signed[-1].headers["Authorization"].partition(" ")[2]
     for hidden in (token, base64.b64encode(f"x Bearer {token}".encode()).decode(), token[5:40]):
@@ -55,7 +56,7 @@ def test_what_is_not_hidden_is_found(
 
 
 def check(recorded: Recording, gateway: Listener, principal: Principal, *said: tuple[str, str]) -> None:
-    """Fail if a secret is in what was recorded, or in what the test adds to that."""
+    """Fail if a recorded text, or a text of the test, contains a secret."""
     for sent in gateway.requests:
         recorded.secrets.learn(sent.headers, sent.body)
     for passed in gateway.passed:
@@ -123,6 +124,42 @@ def _update(context: dict[str, Any]) -> Any:
     return read, task.execute(context), {name: getattr(task, name) for name in task.template_fields}
 
 
+def _signed_message(context: dict[str, Any]) -> Any:
+    """A wait for an operation whose failed step quotes a SAS URL."""
+    task = GoLiveOperator(task_id="go_live", offer_id="unreadable", wait_for_completion=True, **patience)
+    with pytest.raises(Exception, match=r"failed in step .*web\.vhd") as raised:
+        finish(task, context)
+    hook = CloudPartnerHook()
+    status = hook.get_offer_status("unreadable")
+    return str(raised.value), [message.text for message in status.all_messages], raised.value.messages
+
+
+def _signed_messages_in_worker(context: dict[str, Any]) -> Any:
+    location = GoLiveOperator(task_id="go_live", offer_id="unreadable").execute(context)
+    task = OperationSensor(task_id="wait", operation_location=location, deferrable=False, **patience)
+    with pytest.raises(Exception, match="failed in step"):
+        task.execute(context)
+
+
+def _signed_offer(context: dict[str, Any]) -> Any:
+    """An offer with a SAS URL: read, changed, refused, and written with an unknown outcome."""
+    read = GetOfferOperator(task_id="get", offer_id="secretive").execute(context)
+    assert "web.vhd" in json.dumps(read)
+    change = {"plans": [{"planId": "standard", "osVhdUrl": "{{ params.url }}"}]}
+    task = UpdateOfferOperator(task_id="update", offer_id="secretive", definition=change)
+    task.render_template_fields({"params": {"url": SAS_URL}})
+    refusals = []
+    for body in (UNREADABLE, json.dumps({"error": {"message": SAS_URL, "sig": SIGNATURE}})):
+        context["emulator"].inject(method="PUT", status=400, body=body)
+        with pytest.raises(ValidationError, match="was answered 400") as raised:
+            task.execute(context)
+        refusals.append(repr(raised.value))
+    context["emulator"].inject(method="PUT", close="after")
+    offer = CloudPartnerHook().get_offer("secretive")
+    fields = {name: airflow_redact(getattr(task, name)) for name in task.template_fields}
+    return read, refusals, task.execute(context), fields, repr(offer), repr(CloudPartnerHook().list_offers())
+
+
 def _offer_status(context: dict[str, Any]) -> Any:
     GoLiveOperator(task_id="go_live", offer_id="quick").execute(context)
     task = OfferStatusSensor(task_id="wait", offer_id="quick", statuses=("succeeded",), **patience)
@@ -138,7 +175,7 @@ def _twins(_: dict[str, Any]) -> Any:
         async with CloudPartnerHook() as hook:
             return [await hook.alist_offers(), await hook.alist_publishers(), repr(hook), vars(hook)]
 
-    # As who looks for what blocks the loop: asyncio then says what it runs, with its arguments.
+    # In debug mode, asyncio logs slow callbacks with their arguments.
     async def slowly() -> Any:
         asyncio.get_running_loop().slow_callback_duration = 0.0
         return await ask()
@@ -174,6 +211,9 @@ FLOWS: dict[str, Callable[[dict[str, Any]], Any]] = {
         _publish,
         _cancel,
         _update,
+        _signed_message,
+        _signed_messages_in_worker,
+        _signed_offer,
         _offer_status,
         _test_connection,
         _twins,
@@ -181,13 +221,13 @@ FLOWS: dict[str, Callable[[dict[str, Any]], Any]] = {
         _survived,
     )
 }
-#: What a way to sign in has to do with; the other flows are the same whoever signs in.
+#: Flows that depend on the way to authenticate.
 SHORT = ("test_connection", "twins", "wait_deferred")
 
 
 @pytest.mark.parametrize("flow", FLOWS)
 @pytest.mark.parametrize("sign_in", ["secret"], indirect=True)
-def test_no_flow_says_or_keeps_a_secret(
+def test_no_flow_leaks_a_secret(
     recorded: Recording,
     gateway: Listener,
     emulator: Emulator,
@@ -205,7 +245,7 @@ def test_no_flow_says_or_keeps_a_secret(
 
 
 @pytest.mark.parametrize("flow", SHORT)
-def test_no_way_to_sign_in_says_or_keeps_a_secret(
+def test_no_way_to_authenticate_leaks_a_secret(
     recorded: Recording,
     gateway: Listener,
     emulator: Emulator,
@@ -238,7 +278,7 @@ def test_no_way_to_sign_in_says_or_keeps_a_secret(
     ids=str,
 )
 @pytest.mark.parametrize("twin", ["sync", "async"])
-def test_no_connection_that_fails_says_a_secret(
+def test_no_failing_connection_leaks_a_secret(
     recorded: Recording,
     gateway: Listener,
     ground: Ground,
@@ -264,15 +304,15 @@ def test_no_connection_that_fails_says_a_secret(
     check(recorded, gateway, principal, ("message", message))
 
 
-# --- what others tell ---------------------------------------------------------------------------------------
+# --- other libraries ----------------------------------------------------------------------------------------
 
 
 def test_httplib_at_its_own_debug_level_prints_every_header(
     gateway: Listener, recorded: Recording, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """So it is in every program: `http.client` prints what it sends, and nobody can keep it from that.
+    """`http.client` prints each request, in every program, and no log filter can prevent that.
 
-    It is no logger's level; somebody has to set it in Python. docs/security.md says so.
+    The level is not a logger's: only Python code can set it. docs/security.md documents it.
     """
     monkeypatch.setattr(http.client.HTTPConnection, "debuglevel", 1)
     CloudPartnerHook().list_publishers()

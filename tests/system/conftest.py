@@ -96,6 +96,7 @@ OFFERS = [
         _offer(f"user-{name}", stepSeconds={"live": 3600 * TIME_SCALE})
         for name in ("failed-canceling", "failed-canceling-slow", "limited-canceling", "impatient", "stalled")
     ),
+    *(_offer(f"killed-{name}") for name in ("before-xcom", "in-request")),
     # Of the example Dags.
     _releasable("contoso-web", state="live", version=3),
     _releasable("contoso-mail"),
@@ -320,4 +321,5 @@ def runs(airflow: LocalAirflow, emulator: Emulator) -> RunOf:
 def edit(hook: CloudPartnerHook, offer_id: str, **fields: Any) -> None:
     """Change an offer's draft."""
     offer = hook.get_offer(offer_id)
-    hook.put_offer(offer_id, {**offer.raw, "definition": {**offer.definition, **fields}}, if_match=offer.etag)
+    changed = {**offer.raw, "definition": {**offer.definition, **fields}}
+    hook.put_offer(offer_id, changed, if_match=offer.etag or "*")
