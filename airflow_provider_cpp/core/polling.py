@@ -1,80 +1,69 @@
-"""The one decision of a wait: is this an end, which one, and how long until the next question.
+"""Polling without I/O: what each response means, when polling ends, and when the next poll is due.
 
-`decide` is a function from what is known, what came back and the time, to what is known now and what to do.
-Whoever waits (sensor, operator, trigger) asks the service, calls it, logs what it says, and sleeps as long as
-it says. Like `api`, this module does no I/O and knows no Airflow.
+`Poller` is the one poll loop body for every mode. The caller (a task in a worker, or a trigger) sends the
+requests, writes the log lines, and sleeps.
 """
 
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, field, replace
-from datetime import timedelta
-from enum import StrEnum
-from typing import TYPE_CHECKING, Any, Literal
+from dataclasses import asdict, dataclass, field, replace
+from typing import TYPE_CHECKING, Any
 
 from airflow_provider_cpp.core.errors import CloudPartnerError, NotFoundError
-from airflow_provider_cpp.core.models import OfferState, OfferStatus, Operation, OperationStatus, Step
-from airflow_provider_cpp.core.text import html_to_text, normalize_status
+from airflow_provider_cpp.core.http import Request, Response
+from airflow_provider_cpp.core.models import OperationStatus
+from airflow_provider_cpp.core.progress import FAILURE_STATUSES as FAILURE_STATUSES
+from airflow_provider_cpp.core.progress import SIGNOFF as SIGNOFF
+from airflow_provider_cpp.core.progress import SUCCESS_STATUSES as SUCCESS_STATUSES
+from airflow_provider_cpp.core.progress import Outcome as Outcome
+from airflow_provider_cpp.core.progress import (
+    PollTarget,
+    Progress,
+    describe_status,
+    describe_step,
+    effective_status,
+    explain_failure,
+    explain_timeout,
+    reported_step,
+    summarize,
+    unknown_status,
+)
+from airflow_provider_cpp.core.progress import Until as Until
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-Until = Literal["completed", "preview"]
-#: What is waited on.
-Progress = Operation | OfferStatus
-
-#: The states in which a wait for an operation ends well, and in which it ends badly.
-SIGNOFF = OfferState.WAITING_FOR_PUBLISHER_REVIEW.value
-SUCCESS_STATUSES: dict[Until, tuple[str, ...]] = {
-    "completed": (OperationStatus.SUCCEEDED.value,),
-    "preview": (OperationStatus.SUCCEEDED.value, SIGNOFF),
-}
-FAILURE_STATUSES = (OperationStatus.FAILED.value, OperationStatus.CANCELED.value)
-
-#: The service answers 404 for minutes after it accepted an operation. The seventh in a row is believed: with
-#: the default `poke_interval` and the time between them doubled each time, after 25 minutes.
-NOT_FOUND_LIMIT = 7
-#: Between two questions lies a twentieth of the age of the wait, within `poke_interval` and `max_wait`. It
-#: depends on the age alone, so a restart of the triggerer doesn't make an old wait ask often again.
-AGE_PER_WAIT = 20
-#: Up to this share of a wait is taken off at random, so that releases that began together don't ask together.
+#: After it accepted an operation, the service may answer 404 for minutes. A 404 is final when every response
+#: of so many seconds was a 404. The limit is a time, so that it is the same for every mode and interval.
+NOT_FOUND_SECONDS = 25 * 60.0
+#: The interval is the age of the polling divided by this number, within `poke_interval` and `max_wait`. It
+#: depends on the age only, so a restarted triggerer does not poll old operations more often.
+AGE_PER_INTERVAL = 20
+#: Up to this share of an interval is taken off at random, so that releases that started together do not poll
+#: together.
 JITTER = 0.15
-#: No Retry-After is obeyed beyond this, in seconds: a mistaken one must not put off a release for days.
+#: The longest Retry-After that is honored, in seconds: a wrong value must not delay a release for days.
 LONGEST_RETRY_AFTER = 3600.0
-#: An interval of 0 must not make a loop that never rests, in seconds.
-SHORTEST_WAIT = 0.01
+#: The shortest interval in seconds, also for `poke_interval=0`.
+SHORTEST_INTERVAL = 0.01
 
-#: By so many percent a step moves on for a line in the log: a triggerer writes its log for all who wait.
-TELLING_PROGRESS = 10
-
-MESSAGE_LIMIT = 20
-
-
-class Outcome(StrEnum):
-    """How a wait ended."""
-
-    SUCCEEDED = "succeeded"
-    FAILED = "failed"
-    CANCELED = "canceled"
-    #: The service gave an answer that waiting does not cure.
-    ERROR = "error"
-    TIMEOUT = "timeout"
+LogLines = tuple[tuple[int, str], ...]
 
 
 @dataclass(frozen=True, slots=True)
 class PollSpec:
-    """What is waited for, and how patiently. Times are seconds, points in time seconds since the epoch.
+    """What polling waits for, and how often it polls. Durations and points in time (epoch) are in seconds.
 
-    :param subject: what to call it in logs, e.g. `contoso/web`
-    :param until: the states that end it well; `waitingForPublisherReview` when the publisher's signoff is
-        awaited, whatever the status is then
-    :param fail_on: the states that end it badly
-    :param started_at: when the wait began, before any restart
-    :param deadline: when it is given up
-    :param poke_interval: the shortest time between two questions
-    :param max_wait: the longest
-    :param exponential_backoff: whether the time grows from the one to the other
+    :param subject: name for log lines and errors, for example `contoso/web`
+    :param until: statuses that end polling with success; `waitingForPublisherReview` is also the status
+        while the publisher's signoff is awaited
+    :param fail_on: statuses that end polling with a failure
+    :param started_at: time of the first poll, in any process
+    :param deadline: time at which polling times out
+    :param poke_interval: shortest time between two polls
+    :param max_wait: longest time between two polls
+    :param exponential_backoff: whether the time between two polls grows with the age of the polling
     """
 
     subject: str
@@ -86,53 +75,76 @@ class PollSpec:
     max_wait: float
     exponential_backoff: bool = True
 
+    def to_json(self) -> dict[str, Any]:
+        """Return the spec as JSON, for a trigger's arguments."""
+        return asdict(self)
+
     @classmethod
     def from_json(cls, raw: Mapping[str, Any]) -> PollSpec:
-        """Return it from what `dataclasses.asdict` returned."""
+        """Return the spec from the result of `to_json`."""
         return cls(**{**raw, "until": tuple(raw["until"]), "fail_on": tuple(raw["fail_on"])})
 
     def interval(self, now: float, *, faults: int = 0, jitter: float = 0.0) -> float:
-        """Return the seconds until the next question.
+        """Return the seconds until the next poll.
 
-        :param faults: how many polls in a row brought no answer; each doubles the time, up to `max_wait`
+        :param faults: number of consecutive failed polls; each doubles the interval, up to `max_wait`
         :param jitter: a random number from 0 to 1
         """
         longest = max(self.poke_interval, self.max_wait)
-        grown = (now - self.started_at) / AGE_PER_WAIT if self.exponential_backoff else 0.0
+        grown = (now - self.started_at) / AGE_PER_INTERVAL if self.exponential_backoff else 0.0
         seconds = min(longest, max(self.poke_interval * 2.0 ** min(faults, 30), grown))
-        return max(SHORTEST_WAIT, seconds * (1 - JITTER * jitter))
+        return max(SHORTEST_INTERVAL, seconds * (1 - JITTER * jitter))
 
 
 @dataclass(frozen=True, slots=True)
 class PollState:
-    """What earlier polls brought: to log only news, and to tell lasting faults from passing ones."""
+    """Findings of the polls so far, for the next poll.
+
+    :param steps: id, status and percentage of each step, as last logged
+    :param reported: keys of the log lines that are not logged again
+    :param faults: number of consecutive polls without a usable response
+    :param not_found: number of consecutive responses 404
+    :param not_found_since: time of the first of these, in seconds since the epoch
+    """
 
     steps: tuple[tuple[str, str, int], ...] = ()
-    told: frozenset[str] = frozenset()
+    reported: frozenset[str] = frozenset()
     faults: int = 0
     not_found: int = 0
+    not_found_since: float | None = None
+
+    @property
+    def is_failing(self) -> bool:
+        """Whether the last poll got no usable response."""
+        return bool(self.faults or self.not_found)
 
     def to_json(self) -> dict[str, Any]:
-        """Return it as JSON, for a trigger's arguments."""
+        """Return the state as JSON, for a trigger's arguments."""
         return {
             "steps": [list(step) for step in self.steps],
-            "told": sorted(self.told),
+            "reported": sorted(self.reported),
             "faults": self.faults,
             "not_found": self.not_found,
+            "not_found_since": self.not_found_since,
         }
 
     @classmethod
     def from_json(cls, raw: Mapping[str, Any]) -> PollState:
-        """Return it from what `to_json` returned."""
-        steps = tuple((key, status, percentage) for key, status, percentage in raw["steps"])
-        return cls(steps, frozenset(raw["told"]), raw["faults"], raw["not_found"])
+        """Return the state from the result of `to_json`; earlier releases stored less."""
+        return cls(
+            steps=tuple((key, status, percentage) for key, status, percentage in raw["steps"]),
+            reported=frozenset(raw.get("reported", ())),
+            faults=raw["faults"],
+            not_found=raw["not_found"],
+            not_found_since=raw.get("not_found_since"),
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class Unchanged:
-    """An answer that is to the letter the one before.
+    """A response whose body is equal to the previous one.
 
-    :param retry_after: seconds that the service asked to wait, if it did
+    :param retry_after: the service's Retry-After in seconds, if there is one
     """
 
     retry_after: float | None = None
@@ -140,209 +152,246 @@ class Unchanged:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What follows from a poll.
+    """The result of a poll.
 
-    :param seen: for the next call of `decide`
-    :param end: how the wait ended; None to go on
-    :param seconds: until the next poll
+    :param state: state for the next poll
+    :param outcome: how polling ended; None if it continues
+    :param seconds: time until the next poll
     :param log: lines to log, each with its level
+    :param event: JSON with the outcome, if `Poller` ended polling
     """
 
-    seen: PollState
-    end: Outcome | None = None
+    state: PollState
+    outcome: Outcome | None = None
     seconds: float = 0.0
-    log: tuple[tuple[int, str], ...] = field(default=())
+    log: LogLines = ()
+    event: dict[str, Any] | None = field(default=None, compare=False)
+
+
+class Poller:
+    """Poll one operation or offer.
+
+    For each poll, send `request` and pass the result to `feed`. Log its lines, then end with its event or
+    sleep for its seconds.
+    """
+
+    # Thousands of pollers share a triggerer.
+    __slots__ = ("_last", "_request", "spec", "state", "target")
+
+    def __init__(self, spec: PollSpec, target: PollTarget, state: PollState | None = None) -> None:
+        self.spec = spec
+        self.target = target
+        self.state = state or PollState()
+        self._request: Request[Any] | None = None
+        self._last: Progress | bytes | None = None
+
+    def request(self, base_url: str) -> Request[Any]:
+        """Return the request of the next poll.
+
+        :param base_url: the connection's host
+        :raises ValueError: the location or an id is invalid
+        """
+        if self._request is None:
+            self._request = self.target.request(base_url)
+        return self._request
+
+    @property
+    def known_body(self) -> bytes | None:
+        """The body that need not be read again. None after a failed poll: the recovery is logged."""
+        return self._last if isinstance(self._last, bytes) and not self.state.is_failing else None
+
+    def feed(
+        self,
+        result: Progress | Unchanged | CloudPartnerError,
+        *,
+        now: float,
+        jitter: float,
+        body: bytes | None = None,
+    ) -> Decision:
+        """Take the result of a poll and return the decision.
+
+        :param now: seconds since the epoch
+        :param jitter: a random number from 0 to 1
+        :param body: the response's body. The poller keeps it instead of `result`, which takes more memory.
+        """
+        decision = decide(self.spec, self.state, result, now=now, jitter=jitter)
+        self.state = decision.state
+        if not isinstance(result, Unchanged | CloudPartnerError):
+            self._last = result if body is None else body
+        if decision.outcome is None:
+            return decision
+        error = result if isinstance(result, CloudPartnerError) else None
+        return replace(decision, event=self._event(decision.outcome, error))
+
+    def fail(self, error: Exception) -> dict[str, Any]:
+        """Return the event for an error that no later poll can cure, such as an invalid connection."""
+        return self._event(Outcome.ERROR, error)
+
+    def _event(self, outcome: Outcome, error: Exception | None) -> dict[str, Any]:
+        last = self._last
+        if isinstance(last, bytes):
+            last = None if self._request is None else self._request.read(Response(200, {}, last))
+        return make_event(self.spec, self.target, outcome, progress=last, error=error)
 
 
 def decide(
-    wait: PollSpec,
-    seen: PollState,
-    answer: Progress | Unchanged | CloudPartnerError,
+    spec: PollSpec,
+    state: PollState,
+    result: Progress | Unchanged | CloudPartnerError,
     *,
     now: float,
     jitter: float,
 ) -> Decision:
-    """Decide what follows from a poll.
+    """Return the decision after a poll.
 
-    :param answer: how what is waited on stands, or the error that came instead
+    :param result: the operation or the offer's status, or the error instead of a response
     :param now: seconds since the epoch
     :param jitter: a random number from 0 to 1
     """
-    if isinstance(answer, CloudPartnerError):
-        return _after_error(wait, seen, answer, now, jitter)
-    seconds = _until_next(wait, now, answer.retry_after, wait.interval(now, jitter=jitter))
-    log: tuple[tuple[int, str], ...] = ()
-    if not isinstance(answer, Unchanged):
-        seen, log = _news(wait, seen, answer, seconds)
-        if end := _end(wait, answer):
-            return Decision(seen, end, log=log)
-    if now >= wait.deadline:
-        return Decision(seen, Outcome.TIMEOUT, log=log)
-    return Decision(seen, seconds=seconds, log=log)
+    if isinstance(result, CloudPartnerError):
+        return _after_error(spec, state, result, now, jitter)
+    seconds = _until_next(spec, now, result.retry_after, spec.interval(now, jitter=jitter))
+    log: LogLines = ()
+    if not isinstance(result, Unchanged):
+        outcome = _outcome(spec, result)
+        state, log = _changes(spec, state, result, outcome, now=now, seconds=seconds)
+        if outcome:
+            return Decision(state, outcome, log=log)
+    if now >= spec.deadline:
+        return Decision(state, Outcome.TIMEOUT, log=log)
+    return Decision(state, seconds=seconds, log=log)
 
 
-def state_of(answer: Progress) -> str:
-    """Return the state that a wait goes by: the signoff's being awaited comes before `running`."""
-    under_way = ("running", "notStarted", "unknown")
-    return SIGNOFF if answer.status.value in under_way and answer.awaiting_publisher else answer.status.value
-
-
-def _end(wait: PollSpec, answer: Progress) -> Outcome | None:
-    state = state_of(answer)
-    if state in wait.until:
+def _outcome(spec: PollSpec, progress: Progress) -> Outcome | None:
+    status = effective_status(progress)
+    if status in spec.until:
         return Outcome.SUCCEEDED
-    if state in wait.fail_on:
-        return Outcome.CANCELED if answer.status.value == OperationStatus.CANCELED.value else Outcome.FAILED
+    if status in spec.fail_on:
+        is_canceled = progress.status.value == OperationStatus.CANCELED.value
+        return Outcome.CANCELED if is_canceled else Outcome.FAILED
     return None
 
 
 def _after_error(
-    wait: PollSpec, seen: PollState, error: CloudPartnerError, now: float, jitter: float
+    spec: PollSpec, state: PollState, error: CloudPartnerError, now: float, jitter: float
 ) -> Decision:
     if isinstance(error, NotFoundError):
-        seen = replace(seen, not_found=seen.not_found + 1)
-        lasting = seen.not_found >= NOT_FOUND_LIMIT
-        what = f"not found ({seen.not_found} times in a row; the {NOT_FOUND_LIMIT}th is believed)"
-        seconds = wait.interval(now, faults=seen.not_found - 1, jitter=jitter)
+        since = now if state.not_found_since is None else state.not_found_since
+        state = replace(state, not_found=state.not_found + 1, not_found_since=since)
+        is_final = now - since >= NOT_FOUND_SECONDS
+        problem = (
+            f"404 Not Found (for {_number(max(0.0, now - since))} s; final after "
+            f"{_number(NOT_FOUND_SECONDS)} s)"
+        )
+        seconds = spec.interval(now, faults=state.not_found - 1, jitter=jitter)
     else:
-        seen = replace(seen, faults=seen.faults + 1, not_found=0)
-        lasting = not error.is_transient
-        what = "no usable answer"
-        seconds = wait.interval(now, faults=seen.faults, jitter=jitter)
-    if lasting:
-        return Decision(seen, Outcome.ERROR)
-    if now >= wait.deadline:
-        return Decision(seen, Outcome.TIMEOUT, log=((logging.WARNING, f"{wait.subject}: {what}. {error}"),))
-    seconds = _until_next(wait, now, error.retry_after, seconds)
-    line = f"{wait.subject}: {what}; the wait goes on, next poll in {_number(seconds)} s. {error}"
-    return Decision(seen, seconds=seconds, log=((logging.WARNING, line),))
+        state = replace(state, faults=state.faults + 1, not_found=0, not_found_since=None)
+        is_final = not error.is_transient
+        problem = "the poll failed"
+        seconds = spec.interval(now, faults=state.faults, jitter=jitter)
+    if is_final:
+        return Decision(state, Outcome.ERROR)
+    if now >= spec.deadline:
+        line = f"{spec.subject}: {problem}. {error}"
+        return Decision(state, Outcome.TIMEOUT, log=((logging.WARNING, line),))
+    seconds = _until_next(spec, now, error.retry_after, seconds)
+    line = f"{spec.subject}: {problem}; polling continues. Next poll in {_number(seconds)} s. {error}"
+    return Decision(state, seconds=seconds, log=((logging.WARNING, line),))
 
 
 def _number(seconds: float) -> str:
     return f"{seconds:.3g}" if seconds < 100 else f"{seconds:.0f}"
 
 
-def _until_next(wait: PollSpec, now: float, retry_after: float | None, seconds: float) -> float:
-    """Obey the service's Retry-After first, but ask once more when the deadline comes."""
-    asked = min(retry_after or 0.0, LONGEST_RETRY_AFTER)
-    return max(0.0, min(max(asked, seconds), wait.deadline - now))
+def _until_next(spec: PollSpec, now: float, retry_after: float | None, seconds: float) -> float:
+    """Honor Retry-After, but poll once more at the deadline."""
+    requested = min(retry_after or 0.0, LONGEST_RETRY_AFTER)
+    return max(0.0, min(max(requested, seconds), spec.deadline - now))
 
 
-def _news(
-    wait: PollSpec, seen: PollState, answer: Progress, seconds: float
-) -> tuple[PollState, tuple[tuple[int, str], ...]]:
-    """Return what is known now, and a line for each thing that is new."""
+def _changes(
+    spec: PollSpec,
+    state: PollState,
+    progress: Progress,
+    outcome: Outcome | None,
+    *,
+    now: float,
+    seconds: float,
+) -> tuple[PollState, LogLines]:
+    """Return the new state, and a log line for each change."""
     lines: list[tuple[int, str]] = []
-    now = tuple(_as_told(step, seen) for step in answer.steps)
-    for step, state in zip(answer.steps, now, strict=True):
-        if state in seen.steps or (step.status == "notStarted" and not seen.steps):
+    steps = tuple(reported_step(step, state.steps) for step in progress.steps)
+    known = {key: status for key, status, _ in state.steps}
+    for step, current in zip(progress.steps, steps, strict=True):
+        if current in state.steps or (step.status == "notStarted" and not state.steps):
             continue
-        errors = [message.text for message in step.messages if message.level == "error" and message.text]
-        said = "; ".join(text.removesuffix(".") for text in errors) or (
-            step.messages[-1].text if step.messages else ""
-        )
-        is_open = step.estimated_time and step.status != "complete" and not errors
-        estimate = f", estimated {step.estimated_time}" if is_open else ""
-        line = f"{wait.subject}: {step.name} {step.status} {state[2]} %{estimate}"
-        lines.append((logging.ERROR if errors else logging.INFO, f"{line}: {said}" if said else line))
-    told = set(seen.told)
+        lines.append(describe_step(step, now=now, is_new=known.get(current[0]) != step.status))
+    reported = set(state.reported)
 
-    def tell_once(level: int, line: str) -> None:
-        if line not in told:
-            told.add(line)
-            lines.append((level, line))
+    def report_once(key: str, level: int, text: str) -> None:
+        if key not in reported:
+            reported.add(key)
+            lines.append((level, text))
 
-    noun = "operation" if isinstance(answer, Operation) else "offer"
-    if answer.status.value == OperationStatus.UNKNOWN.value:
-        word = html_to_text(normalize_status(answer.raw["status"]), 100)
-        tell_once(logging.WARNING, f"{wait.subject}: unknown {noun} status {word!r}; not taken for an end.")
-    end = _end(wait, answer)
-    if state_of(answer) == SIGNOFF and not end:
-        tell_once(
+    description = describe_status(progress)
+    word = unknown_status(progress)
+    if word is not None:
+        report_once(
+            f"unknown {word}",
             logging.WARNING,
-            f"{wait.subject}: the preview is ready and the publisher's signoff is awaited. This wait is for "
-            f"{' or '.join(wait.until)} and goes on; somebody has to go live. (To wait for the preview of an "
-            "operation only: until='preview'.)",
+            f"the service reports the unknown status {word!r}; polling continues.",
         )
-    is_bad = end in (Outcome.FAILED, Outcome.CANCELED)
-    tell_once(logging.ERROR if is_bad else logging.INFO, f"{wait.subject}: {noun} {answer.status}")
-    if seen.faults or seen.not_found:
-        lines.append((logging.INFO, f"{wait.subject}: the service answers again, {noun} {answer.status}."))
-    if lines and seconds and not end:
-        lines[-1] = (lines[-1][0], f"{lines[-1][1]} (next poll in {_number(seconds)} s)")
-    return PollState(steps=now, told=frozenset(told)), tuple(lines)
+    if effective_status(progress) == SIGNOFF and not outcome:
+        report_once(
+            "signoff",
+            logging.WARNING,
+            "the preview is ready and the publisher's signoff is awaited. Go live to continue: this task "
+            f"polls until the status is {' or '.join(spec.until)}. (To stop at the preview of an operation, "
+            "set until='preview'.)",
+        )
+    is_failure = outcome in (Outcome.FAILED, Outcome.CANCELED)
+    report_once(str(progress.status), logging.ERROR if is_failure else logging.INFO, f"{description}.")
+    if state.is_failing:
+        lines.append((logging.INFO, f"the service responds again; {description}."))
+    if lines and seconds and not outcome:
+        lines[-1] = (lines[-1][0], f"{lines[-1][1]} Next poll in {_number(seconds)} s.")
+    log = tuple((level, f"{spec.subject}: {text}") for level, text in lines)
+    return PollState(steps=steps, reported=frozenset(reported)), log
 
 
-def _as_told(step: Step, seen: PollState) -> tuple[str, str, int]:
-    """Return how a step stands, or how it stood when that was logged, unless it moved on since."""
-    key, status, percentage = step.id or step.name, step.status, step.progress_percentage
-    for told in seen.steps:
-        if told[:2] == (key, status) and abs(told[2] - percentage) < TELLING_PROGRESS:
-            return told
-    return key, status, percentage
+def make_event(
+    spec: PollSpec,
+    target: PollTarget,
+    outcome: Outcome,
+    *,
+    progress: Progress | None,
+    error: Exception | None = None,
+) -> dict[str, Any]:
+    """Return the outcome of polling as JSON.
 
-
-def summarize(identity: Mapping[str, str], answer: Progress) -> dict[str, Any]:
-    """Return how an operation or an offer stands as the small JSON object that goes to XCom.
-
-    Its `messages` are texts without markup, errors first, at most `MESSAGE_LIMIT`; where there were more, the
-    last one says how many.
-
-    :param identity: what it is, e.g. the operation's `location`
+    :param progress: the last response, if there was one
+    :param error: the error instead of a response, if that ended polling
+    :return: `status` and `message`; the target's location and ids; `result`, the summary of the last
+        response; `step`, the name of the current step; and `error`, the name of the error's class
     """
-    # The service says the same of the operation and of its step.
-    texts = list(dict.fromkeys(message.text[:500] for message in answer.all_messages if message.text))
-    if len(texts) > MESSAGE_LIMIT:
-        texts[MESSAGE_LIMIT - 1 :] = [f"… and {len(texts) - MESSAGE_LIMIT + 1} more messages, not shown"]
-    how_far = (
-        {"status": answer.status.value, "progress_percentage": answer.progress_percentage}
-        if isinstance(answer, Operation)
-        else {"status": state_of(answer)}
-    )
-    return {
-        **identity,
-        **how_far,
-        "steps": [
-            {
-                "id": step.id,
-                "name": step.name,
-                "status": step.status,
-                "progress_percentage": step.progress_percentage,
-            }
-            for step in answer.steps
-        ],
-        "messages": texts,
-    }
-
-
-def explain(wait: PollSpec, identity: Mapping[str, str], end: Outcome, answer: Progress | None) -> str:
-    """Return the error text for a wait that ended with `FAILED`, `CANCELED` or `TIMEOUT`."""
-    location = identity.get("location")
-    noun = f"operation {location}" if location else "the offer"
-    step = answer.current_step if answer else None
-    where = f" in step {step.name}" if step else ""
-    if end is Outcome.TIMEOUT:
-        state = f"It was last seen {state_of(answer)}{where}." if answer else "It was never seen."
-        limit = timedelta(seconds=round(wait.deadline - wait.started_at))
-        return (
-            f"Gave up waiting for {wait.subject} after {limit}: {noun} did not become "
-            f"{' or '.join(wait.until)}. {state} It goes on at the service: raise the timeout and clear this "
-            "task to go on waiting."
+    identity = target.identity
+    step = progress.current_step if progress else None
+    if error is not None and outcome is Outcome.ERROR:
+        message = str(error)
+    elif outcome is Outcome.TIMEOUT:
+        seconds = spec.deadline - spec.started_at
+        message = explain_timeout(
+            spec.subject, identity, statuses=spec.until, seconds=seconds, progress=progress
         )
-    messages = answer.all_messages if answer else ()
-    errors = [message for message in messages if message.level == "error"] or messages
-    texts = dict.fromkeys(message.text[:500] for message in errors if message.text)
-    said = ("; ".join(list(texts)[:5]) or "without a message").removesuffix(".")
-    verb = state_of(answer) if answer else end.value
-    subject = f"The operation on {wait.subject} {verb}" if location else f"The offer {wait.subject} is {verb}"
-    cure = _CURES.get(verb, "")
-    if verb not in ("failed", "canceled") and not location:
-        cure = "That is a state that this wait fails on."
-    return f"{subject}{where}: {said}. {cure}{f' ({location})' if location else ''}"
-
-
-_CURES = {
-    "failed": "Correct what the messages name, publish again, and go live.",
-    "canceled": "It was canceled at the service; start it again if it is still wanted.",
-    "succeeded": "It completed before it could be canceled: what it did stands.",
-}
+    elif outcome is Outcome.SUCCEEDED and progress:
+        message = f"{spec.subject}: {describe_status(progress)}."
+    else:
+        message = explain_failure(spec.subject, identity, outcome, progress)
+    return {
+        "status": outcome.value,
+        "message": message,
+        **identity,
+        "result": summarize(target, progress) if progress else None,
+        "step": step.name if step else None,
+        "error": type(error).__name__ if outcome is Outcome.ERROR else None,
+    }

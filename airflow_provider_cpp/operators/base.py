@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from contextlib import suppress
-from dataclasses import asdict
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -14,10 +13,13 @@ from airflow_provider_cpp import version_compat
 from airflow_provider_cpp.constants import DEFAULT_CONN_ID
 from airflow_provider_cpp.core.errors import CloudPartnerError
 from airflow_provider_cpp.core.http import quote_segment
-from airflow_provider_cpp.core.polling import FAILURE_STATUSES, SUCCESS_STATUSES
+from airflow_provider_cpp.core.polling import FAILURE_STATUSES, SUCCESS_STATUSES, Poller
 from airflow_provider_cpp.links.cloud_partner import LinksMixin
-from airflow_provider_cpp.mixins import NAME, NameMixin, WaitMixin
+from airflow_provider_cpp.mixins import NAME, NameMixin
+from airflow_provider_cpp.polling import PollingMixin
 from airflow_provider_cpp.portal.locations import offer_in_location
+from airflow_provider_cpp.portal.targets import OperationTarget
+from airflow_provider_cpp.task_termination import describe_user_action
 from airflow_provider_cpp.templates import TemplateMixin
 from airflow_provider_cpp.triggers.cloud_partner import OperationTrigger
 
@@ -74,8 +76,8 @@ class OfferOperator(TemplateMixin, NameMixin, LinksMixin, BaseOperator):
         return hook, self.publisher_id
 
 
-class OperationOperator(WaitMixin, OfferOperator):
-    """Begin something that takes the service hours or days, and wait for it if asked for."""
+class OperationOperator(PollingMixin, OfferOperator):
+    """Start an operation that takes hours or days, and wait for it with `wait_for_completion`."""
 
     # The states of the operation in which the wait ends well, and badly.
     _until: ClassVar[tuple[str, ...]] = SUCCESS_STATUSES["completed"]
@@ -103,6 +105,7 @@ class OperationOperator(WaitMixin, OfferOperator):
         self.timeout = to_seconds("timeout", timeout)
         self.cancel_on_kill = cancel_on_kill
         self._location: str | None = None
+        self._task_instance: Any = None
 
     def _begin(self, hook: CloudPartnerHook, publisher_id: str, context: Context) -> str | None:
         """Begin the operation and return its Location; None if there is none to wait for."""
@@ -116,17 +119,27 @@ class OperationOperator(WaitMixin, OfferOperator):
             self._show(self._pages_begun, publisher_id, self.offer_id)
         if location is None or not self.wait_for_completion:
             return location
-        # Said before the wait, so that it can be seen in the UI, and that a kill can cancel it.
+        # Pushed before polling starts: the UI shows it, and a kill can cancel the operation.
         self._location = location
+        self._task_instance = context["ti"]
         context["ti"].xcom_push(key="return_value", value=location)
-        wait = self._make_wait(self.subject, until=self._until, fail_on=self._fail_on, max_wait=self.max_wait)
-        trigger = OperationTrigger(
+        spec = self._make_spec(self.subject, until=self._until, fail_on=self._fail_on, max_wait=self.max_wait)
+        try:
+            event = self._poll_to_end(hook, Poller(spec, OperationTarget(location)))
+        except AirflowTaskTimeout:
+            self._cancel_operation()
+            raise
+        return self.execute_complete(context, event)
+
+    def _make_trigger(self, poller: Poller, first_poll_at: float) -> OperationTrigger:
+        return OperationTrigger(
             cloud_partner_conn_id=self.cloud_partner_conn_id,
-            operation_location=location,
-            wait=asdict(wait),
+            operation_location=poller.target.identity["location"],
+            spec=poller.spec.to_json(),
+            state=poller.state.to_json(),
+            first_poll_at=first_poll_at,
             cancel_on_kill=self.cancel_on_kill,
         )
-        return self.execute_complete(context, self._wait(hook, trigger))
 
     def execute_complete(self, context: Context, event: Any) -> str:
         """Return the Location path of the operation that ended, or raise how it ended."""
@@ -135,15 +148,41 @@ class OperationOperator(WaitMixin, OfferOperator):
             # For the name in the grid: the connection's publisher is not known in this process.
             self.publisher_id = self.publisher_id or offer_in_location(self._location or "")[0]
         try:
-            location = str(self._result(event)["location"])
+            location = str(self._read_event(event)["location"])
         except AirflowTaskTimeout:
-            self.on_kill()
+            self._cancel_operation()
             raise
         self._show(self._pages_done, *offer_in_location(location))
         return location
 
     def on_kill(self) -> None:
-        """Cancel the operation, if asked for, when the task is killed while it waits in a worker."""
+        """Cancel the operation, if `cancel_on_kill` is set and a user failed or cleared the waiting task."""
+        if not self.cancel_on_kill or self._location is None:
+            return
+        dag = self.dag if self.has_dag() else None  # type: ignore[no-untyped-call]
+        # The name before Airflow 3.0.
+        fail_fast = getattr(dag, "fail_fast", getattr(dag, "fail_stop", False))
+        try:
+            action = describe_user_action(self._task_instance, fail_fast=bool(fail_fast))
+        except Exception:
+            self.log.exception(
+                "%s: operation %s continues: Airflow did not report the state of the task, so it is unknown "
+                "whether a user ended the task. Cancel the operation yourself if you do not need it.",
+                self.subject,
+                self._location,
+            )
+            return
+        if action is None:
+            self.log.info(
+                "%s: operation %s continues: no user failed or cleared the task.",
+                self.subject,
+                self._location,
+            )
+            return
+        self._cancel_operation()
+
+    def _cancel_operation(self) -> None:
+        """Cancel the operation once, if `cancel_on_kill` is set."""
         location, self._location = self._location, None
         if not self.cancel_on_kill or location is None:
             return
@@ -152,7 +191,7 @@ class OperationOperator(WaitMixin, OfferOperator):
         try:
             CloudPartnerHook(self.cloud_partner_conn_id).cancel_operation(location)
         except CloudPartnerError:
-            self.log.exception("%s: could not be canceled, as cancel_on_kill asks.", self.subject)
+            self.log.exception("%s: could not cancel operation %s (cancel_on_kill).", self.subject, location)
 
     def _submit(
         self, submitter: Submitter, context: Context, *, if_running: IfRunning, if_applied: IfDone

@@ -112,6 +112,11 @@ def read_progress(call: Request[Any], response: Response) -> dict[str, Json]:
     return raw
 
 
+def publishing_version(raw: Json) -> int | None:
+    """Return the version that an operation publishes, from the service's JSON; None if it is missing."""
+    return _integer(raw.get("publishingVersion")) if isinstance(raw, dict) else None
+
+
 def read_offer(call: Request[Offer], response: Response) -> Offer:
     """Return the offer in a response, with its ETag."""
     return parse_offer(read_json(call, response, dict), etag=response.header("ETag"))

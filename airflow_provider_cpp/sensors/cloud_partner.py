@@ -1,10 +1,9 @@
-"""Sensors that wait on the Cloud Partner Portal, by default without a worker."""
+"""Sensors that wait for an operation or for an offer's status, by default without a worker."""
 
 from __future__ import annotations
 
 import time
 from contextlib import contextmanager
-from dataclasses import asdict
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -17,15 +16,21 @@ from airflow.providers.common.compat.sdk import (
     PokeReturnValue,
 )
 
+from airflow_provider_cpp import task_state
 from airflow_provider_cpp.constants import DEFAULT_CONN_ID
+from airflow_provider_cpp.core import polling
+from airflow_provider_cpp.core.errors import NotFoundError
 from airflow_provider_cpp.core.http import quote_segment
 from airflow_provider_cpp.core.models import OFFER_STATES
 from airflow_provider_cpp.core.polling import FAILURE_STATUSES, SIGNOFF, SUCCESS_STATUSES, Until
 from airflow_provider_cpp.core.text import normalize_status
-from airflow_provider_cpp.mixins import NAME, NameMixin, WaitMixin
+from airflow_provider_cpp.mixins import NAME, NameMixin
+from airflow_provider_cpp.polling import PollingMixin
 from airflow_provider_cpp.portal.locations import normalize_location, offer_in_location
+from airflow_provider_cpp.portal.targets import OfferStatusTarget, OperationTarget
 from airflow_provider_cpp.templates import TemplateMixin
 from airflow_provider_cpp.triggers.cloud_partner import OfferStatusTrigger, OperationTrigger
+from airflow_provider_cpp.version_compat import get_first_reschedule_date
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -33,12 +38,21 @@ if TYPE_CHECKING:
 
     from airflow.providers.common.compat.sdk import Context
 
+    from airflow_provider_cpp.core.http import Request
+    from airflow_provider_cpp.core.progress import Progress
     from airflow_provider_cpp.hooks.cloud_partner import CloudPartnerHook
-    from airflow_provider_cpp.triggers.cloud_partner import WaitTrigger
+    from airflow_provider_cpp.triggers.cloud_partner import PollTrigger
+
+#: Key in Airflow's task state store, for the polls of a rescheduled sensor.
+POLL_STATE_KEY = "cloud_partner_poll_state"
+# By so many seconds the first poll of a rescheduled sensor may be before the start that Airflow reports.
+_CLOCK_TOLERANCE = 60.0
+# Without a task state store, so many more requests, with so many seconds in between, confirm a late 404.
+_CONFIRMATIONS, _CONFIRMATION_SECONDS = 2, 5.0
 
 
-class _WaitSensor(TemplateMixin, NameMixin, WaitMixin, BaseSensorOperator):
-    """Poll once in a worker, then wait in the triggerer; or in a worker, as `mode` says."""
+class _PollingSensor(TemplateMixin, NameMixin, PollingMixin, BaseSensorOperator):
+    """Poll once in a worker, then in the triggerer; with `deferrable=False`, in workers, as `mode` sets."""
 
     ui_color = "#d5e8f7"
 
@@ -65,60 +79,87 @@ class _WaitSensor(TemplateMixin, NameMixin, WaitMixin, BaseSensorOperator):
         self.cloud_partner_conn_id = cloud_partner_conn_id
         self.deferrable = deferrable
         self._hook: CloudPartnerHook | None = None
-        self._trigger: WaitTrigger | None = None
+        self._poller: polling.Poller | None = None
         self._seconds = 0.0
+        self._must_confirm_not_found = False
 
-    def _make_trigger(self, started_at: float | None = None) -> WaitTrigger:
-        """Return what is waited on, for what, and how patiently, all checked.
+    def _make_poller(self, started_at: float | None = None) -> polling.Poller:
+        """Return the poller, after a check of the arguments and the connection.
 
-        :raises ValueError: it can't be waited on; nothing was sent
+        :param started_at: time of the first poll, in seconds since the epoch; by default now
+        :raises ValueError: an argument or the connection is invalid; no request was sent
         """
         raise NotImplementedError
 
     def execute(self, context: Context) -> Any:
-        """Poll once, and wait in the triggerer if that brought no end."""
+        """Poll once; defer if the outcome is not known yet. With `deferrable=False`, poll as `mode` sets."""
         if not self.deferrable:
             return super().execute(context)
-        with self._softly():
-            return self._result(self._wait(self._get_hook(), self._make_trigger()))
+        with self._apply_soft_fail():
+            return self._read_event(self._poll_to_end(self._get_hook(), self._make_poller()))
 
     def execute_complete(self, context: Context, event: Any) -> dict[str, Any]:
-        """Return what the wait ended with, or raise it."""
-        with self._softly():
-            return self._result(event)
+        """Return the result in the trigger's event, or raise its error."""
+        with self._apply_soft_fail():
+            return self._read_event(event)
 
     def poke(self, context: Context) -> PokeReturnValue | bool:
-        """Poll once, in a worker."""
-        if self._trigger is None:
-            # Airflow 2 says only afterwards when the first poll was.
-            ask = getattr(context["ti"], "get_first_reschedule_date", None) if self.reschedule else None
-            began = ask(context) if ask else None
-            self._trigger = self._make_trigger(began.timestamp() if began else None)
-            self._trigger.first_poll_at = began.timestamp() if began else 0.0
-        while True:
-            decision, event = self._poll(self._get_hook(), self._trigger)
-            self._seconds = decision.seconds
-            if event:
-                return PokeReturnValue(is_done=True, xcom_value=self._result(event))
-            if not (self.reschedule and decision.seen.not_found):
-                return False
-            # Nothing is remembered between two rescheduled polls: whether a 404 lasts, one has to find out.
-            time.sleep(min(decision.seconds, self.poke_interval))
+        """Poll once in a worker."""
+        self._seconds = self.poke_interval
+        poller = self._poller = self._poller or self._resume_polling(context)
+        before = poller.state
+        decision = self._poll(self._get_hook(), poller)
+        self._seconds = decision.seconds
+        if self.reschedule and (decision.event is not None or poller.state != before):
+            # Later polls run in other processes. A retry must not inherit the faults of this try.
+            state = poller.state if decision.event is None else polling.PollState()
+            stored = {"started_at": poller.spec.started_at, "state": state.to_json()}
+            task_state.save(context, POLL_STATE_KEY, stored)
+        if decision.event is not None:
+            return PokeReturnValue(is_done=True, xcom_value=self._read_event(decision.event))
+        return False
+
+    def _resume_polling(self, context: Context) -> polling.Poller:
+        """Return a poller that knows what earlier polls of a rescheduled sensor found."""
+        if not self.reschedule:
+            return self._make_poller()
+        first_date = get_first_reschedule_date(context, retries=self.retries)
+        if first_date is None:
+            return self._make_poller()
+        self._is_resumed = True
+        poller = self._make_poller(first_date.timestamp())
+        stored = task_state.load(context, POLL_STATE_KEY)
+        try:
+            is_current = stored["started_at"] >= poller.spec.started_at - _CLOCK_TOLERANCE
+            poller.state = polling.PollState.from_json(stored["state"]) if is_current else poller.state
+        except (KeyError, TypeError, ValueError):
+            is_current = False
+        age = time.time() - poller.spec.started_at
+        if not is_current and age >= polling.NOT_FOUND_SECONDS:
+            # Before Airflow 3.3 nothing tells whether earlier polls got a 404, too.
+            poller.state = polling.PollState(not_found_since=poller.spec.started_at)
+            self._must_confirm_not_found = True
+        return poller
+
+    def _send(self, hook: CloudPartnerHook, request: Request[Progress]) -> Progress:
+        if self._must_confirm_not_found:
+            for _ in range(_CONFIRMATIONS):
+                try:
+                    return super()._send(hook, request)
+                except NotFoundError:
+                    time.sleep(min(self.poke_interval, _CONFIRMATION_SECONDS))
+        return super()._send(hook, request)
 
     def _get_next_poke_interval(
         self, started_at: datetime | float, run_duration: Callable[[], float], poke_count: int
     ) -> float:
-        """Wait as long as the triggerer would; Airflow's own growth knows no Retry-After."""
-        age = run_duration()
-        wait = self._trigger.wait if self._trigger else None
-        if wait is not None and age > time.time() - wait.started_at + 1:
-            self._seconds = max(self._seconds, wait.interval(wait.started_at + age))
-        return max(0.0, min(self._seconds, self.timeout - age))
+        """Return the time that the log announced, as in the triggerer, and not Airflow's own backoff."""
+        return self._seconds
 
-    def _trigger_arguments(
+    def _make_sensor_spec(
         self, started_at: float | None, *, until: tuple[str, ...], fail_on: tuple[str, ...]
-    ) -> dict[str, Any]:
-        wait = self._make_wait(
+    ) -> polling.PollSpec:
+        return self._make_spec(
             self.subject,
             until=until,
             fail_on=fail_on,
@@ -126,7 +167,6 @@ class _WaitSensor(TemplateMixin, NameMixin, WaitMixin, BaseSensorOperator):
             exponential_backoff=self.exponential_backoff,
             started_at=started_at,
         )
-        return {"cloud_partner_conn_id": self.cloud_partner_conn_id, "wait": asdict(wait)}
 
     def _get_hook(self) -> CloudPartnerHook:
         if self._hook is None:
@@ -136,31 +176,32 @@ class _WaitSensor(TemplateMixin, NameMixin, WaitMixin, BaseSensorOperator):
         return self._hook
 
     @contextmanager
-    def _softly(self) -> Iterator[None]:
-        """Do what `soft_fail` and `never_fail` do in a worker."""
+    def _apply_soft_fail(self) -> Iterator[None]:
+        """Apply `soft_fail` and `never_fail`, as Airflow does for `poke`."""
         try:
             yield
         except AirflowSkipException:
             raise
-        except (Exception, AirflowTaskTimeout) as error:  # that one is no Exception
+        except (Exception, AirflowTaskTimeout) as error:  # a BaseException
             is_final = isinstance(error, AirflowSensorTimeout | AirflowTaskTimeout | AirflowFailException)
             if not (self.never_fail or (self.soft_fail and is_final)):
                 raise
             reason = f"Skipped instead of failed: {error}"
-            # Airflow folds up its own line, in which the reason is.
+            # Airflow's UI collapses its own line with the reason.
             self.log.warning(reason)
             raise AirflowSkipException(reason) from error
 
 
-class OperationSensor(_WaitSensor):
-    """Wait until a long-running operation of the Cloud Partner Portal completed.
+class OperationSensor(_PollingSensor):
+    """Wait until a long-running operation completes (reference: Retrieve operations).
 
-    Operations take hours to days. With `deferrable` the wait is the triggerer's, and takes no worker. It
-    survives lost connections, outages, throttling, expired tokens, 404 in an operation's first minutes, and
-    restarts of the triggerer. Reference: Retrieve operations.
+    Operations take hours to days. With `deferrable`, the triggerer polls and no worker is occupied. Polling
+    survives lost connections, outages, throttling, expired tokens, 404 for less than 25 minutes, and restarts
+    of the triggerer. The limits are the same in every mode.
 
-    Returns the operation as a small JSON object: `location`, `status`, `progress_percentage`, `steps` (id,
-    name, status, progress_percentage) and `messages` (texts, at most 20).
+    Returns the operation as a small JSON object: `location`, `publisher_id`, `offer_id`, `version` (None if
+    the service does not report it), `status`, `progress_percentage`, `steps` (id, name, status,
+    progress_percentage) and `messages` (texts, at most 20).
 
     :param operation_location: what `GoLiveOperator` or `PublishOperator` returned: either form of the
         Location path, or an absolute URL on the connection's host (templated)
@@ -190,30 +231,39 @@ class OperationSensor(_WaitSensor):
 
     @property
     def subject(self) -> str:
-        """The operation's offer as `publisher/offer`, or whatever is waited on instead."""
+        """The operation's offer as `publisher/offer`, or the argument if it is no Location."""
         try:
             return "/".join(offer_in_location(self.operation_location))
         except (ValueError, TypeError, AttributeError):
             return str(self.operation_location)
 
-    def _make_trigger(self, started_at: float | None = None) -> OperationTrigger:
+    def _make_poller(self, started_at: float | None = None) -> polling.Poller:
         location = normalize_location(self.operation_location, self._get_hook().settings.base_url)
-        arguments = self._trigger_arguments(
+        spec = self._make_sensor_spec(
             started_at, until=SUCCESS_STATUSES[self.until], fail_on=FAILURE_STATUSES
         )
-        return OperationTrigger(operation_location=location, **arguments)
+        return polling.Poller(spec, OperationTarget(location))
+
+    def _make_trigger(self, poller: polling.Poller, first_poll_at: float) -> PollTrigger:
+        return OperationTrigger(
+            cloud_partner_conn_id=self.cloud_partner_conn_id,
+            operation_location=poller.target.identity["location"],
+            spec=poller.spec.to_json(),
+            state=poller.state.to_json(),
+            first_poll_at=first_poll_at,
+        )
 
 
-class OfferStatusSensor(_WaitSensor):
-    """Wait until an offer has one of some statuses, whoever brings it there.
+class OfferStatusSensor(_PollingSensor):
+    """Wait until an offer has one of the given statuses (reference: Retrieve offer status).
 
-    Reference: Retrieve offer status.
+    The status may be the result of a task, of a colleague or of the portal. To wait for an operation that a
+    task started, use `OperationSensor`: an offer's status does not name its operation. Polling survives the
+    same faults as in `OperationSensor`.
 
-    To wait on an operation that a task of yours began, use `OperationSensor`: an offer's status doesn't say
-    which operation it came of. Everything that `OperationSensor` survives, this one survives.
-
-    Returns how the offer stands as a small JSON object: `publisher_id`, `offer_id`, `status`, `steps` (id,
-    name, status, progress_percentage) and `messages` (texts, at most 20).
+    Returns the status as a small JSON object: `publisher_id`, `offer_id`, `version` (None if the service does
+    not report it), `status`, `progress_percentage`, `steps` (id, name, status, progress_percentage) and
+    `messages` (texts, at most 20).
 
     :param offer_id: id of the offer (templated)
     :param publisher_id: id of the publisher; by default the connection's (templated)
@@ -256,22 +306,32 @@ class OfferStatusSensor(_WaitSensor):
             raise ValueError(f"{', '.join(sorted(both))} can't be both in statuses and in fail_on")
 
     def execute_complete(self, context: Context, event: Any) -> dict[str, Any]:
-        """Return what the wait ended with, or raise it."""
+        """Return the result in the trigger's event, or raise its error."""
         if self.publisher_id is None and isinstance(event, dict):
-            # For the name in the grid: the connection's publisher is not known in this process.
+            # For the name in the grid: this process has not read the connection.
             self.publisher_id = event.get("publisher_id")
         return super().execute_complete(context, event)
 
-    def _make_trigger(self, started_at: float | None = None) -> OfferStatusTrigger:
+    def _make_poller(self, started_at: float | None = None) -> polling.Poller:
         self.publisher_id = self._get_hook().settings.publisher(self.publisher_id)
         quote_segment(self.publisher_id, "publisher_id")
         quote_segment(self.offer_id, "offer_id")
-        arguments = self._trigger_arguments(started_at, until=self.statuses, fail_on=self.fail_on)
-        return OfferStatusTrigger(publisher_id=self.publisher_id, offer_id=self.offer_id, **arguments)
+        spec = self._make_sensor_spec(started_at, until=self.statuses, fail_on=self.fail_on)
+        return polling.Poller(spec, OfferStatusTarget(self.publisher_id, self.offer_id))
+
+    def _make_trigger(self, poller: polling.Poller, first_poll_at: float) -> PollTrigger:
+        return OfferStatusTrigger(
+            cloud_partner_conn_id=self.cloud_partner_conn_id,
+            publisher_id=poller.target.identity["publisher_id"],
+            offer_id=poller.target.identity["offer_id"],
+            spec=poller.spec.to_json(),
+            state=poller.state.to_json(),
+            first_poll_at=first_poll_at,
+        )
 
 
 def _statuses(name: str, words: Sequence[str]) -> tuple[str, ...]:
-    """Return statuses as this provider spells them, whichever of the service's spellings they have."""
+    """Return statuses in this provider's spelling; the service has several."""
     if isinstance(words, str):
         raise ValueError(f"{name} must be a list of statuses, not the text {words!r}")
     if unknown := [word for word in words if normalize_status(word) not in OFFER_STATES]:

@@ -1,198 +1,155 @@
-"""Triggers that wait on the Cloud Partner Portal in the triggerer, and the event that they end with."""
+"""Triggers that poll an operation or an offer's status in the triggerer."""
 
 from __future__ import annotations
 
 import asyncio
 import random
 import time
-from dataclasses import asdict
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import AirflowNotFoundException
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
-from airflow_provider_cpp.core.http import Response
-from airflow_provider_cpp.core.polling import (
-    Decision,
-    Outcome,
-    PollSpec,
-    PollState,
-    Progress,
-    Unchanged,
-    decide,
-    explain,
-    summarize,
-)
-from airflow_provider_cpp.exceptions import (
-    AuthenticationError,
-    CloudPartnerError,
-    ConflictError,
-    NotFoundError,
-    OperationCanceledError,
-    OperationFailedError,
-    PermissionDeniedError,
-    PreconditionFailedError,
-    ValidationError,
-)
-from airflow_provider_cpp.portal.requests import get_offer_status, get_operation
+from airflow_provider_cpp.core.errors import CloudPartnerError, NotFoundError
+from airflow_provider_cpp.core.polling import Decision, Poller, PollSpec, PollState, Unchanged
+from airflow_provider_cpp.portal.targets import OfferStatusTarget, OperationTarget
+from airflow_provider_cpp.task_termination import describe_user_action
 from airflow_provider_cpp.transport.single_flight import single_flight
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
 
-    from airflow_provider_cpp.core.http import Request
-    from airflow_provider_cpp.core.models import OfferStatus, Operation
+    from airflow_provider_cpp.core.progress import PollTarget, Progress
     from airflow_provider_cpp.hooks.cloud_partner import CloudPartnerHook
 
-_ERRORS: dict[str, type[CloudPartnerError]] = {
-    kind.__name__: kind
-    for kind in (
-        AuthenticationError,
-        ConflictError,
-        NotFoundError,
-        PermissionDeniedError,
-        PreconditionFailedError,
-        ValidationError,
-    )
-}
+_HOOK_MODULE = "airflow_provider_cpp.hooks.cloud_partner"
+# The event loop keeps weak references only; these tasks outlive `on_kill`.
+_cancel_tasks: set[asyncio.Task[None]] = set()
 
 
-_HOOKS = "airflow_provider_cpp.hooks.cloud_partner"
+class PollTrigger(BaseTrigger):
+    """Poll until the outcome is known. Faults of the service, the network and this process do not end it.
 
-#: How a task stands that still wants its operation: somebody said that it is done, another triggerer or the
-#: next try waits for it, or is about to.
-_WANTED = ("success", "deferred", "running")
-# Tasks that nobody holds on to may be garbage collected.
-_canceling: set[asyncio.Task[None]] = set()
-
-
-class WaitTrigger(BaseTrigger):
-    """Ask until the wait ends, whatever happens to the service, the network or this process.
-
-    It describes a wait as well: who waits in a worker asks through it, and hands it to the triggerer. Its
-    arguments are JSON values and hold no secret. Its one event is described by `make_event`.
+    The arguments are JSON and contain no secret. The one event is documented in
+    `airflow_provider_cpp.core.polling.make_event`.
 
     :param cloud_partner_conn_id: id of the connection
-    :param wait: what is waited for and how patiently, the fields of `airflow_provider_cpp.core.polling.Wait`
-    :param seen: what the polls before brought, from `airflow_provider_cpp.core.polling.Seen.to_json`
-    :param first_poll_at: when to ask first, in seconds since the epoch
+    :param target: what to poll
+    :param spec: when polling ends and how often it polls, from `PollSpec.to_json`
+    :param state: what earlier polls found, from `PollState.to_json`
+    :param first_poll_at: time of the first poll, in seconds since the epoch
     """
 
     def __init__(
         self,
         *,
         cloud_partner_conn_id: str,
-        wait: Mapping[str, Any],
-        seen: Mapping[str, Any] | None = None,
-        first_poll_at: float = 0.0,
+        target: PollTarget,
+        spec: Mapping[str, Any] | None,
+        state: Mapping[str, Any] | None,
+        first_poll_at: float,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
+        if spec is None:
+            raise ValueError("A trigger needs the argument `spec`.")
         self.cloud_partner_conn_id = cloud_partner_conn_id
-        self.wait = PollSpec.from_json(wait)
-        self.seen = PollState() if seen is None else PollState.from_json(seen)
+        self.target = target
+        self.spec = PollSpec.from_json(spec)
+        self.state = PollState() if state is None else PollState.from_json(state)
         self.first_poll_at = first_poll_at
-        self._call: Request[Any] | None = None
-        # Of what was seen last only the bytes are kept: thousands of waits share a process.
-        self._last: bytes | None = None
-
-    @property
-    def identity(self) -> dict[str, str]:
-        """What is waited on, as the event and the result name it."""
-        raise NotImplementedError
-
-    def call(self, base_url: str) -> Request[Any]:
-        """Return what is asked at each poll.
-
-        :param base_url: the connection's host
-        """
-        raise NotImplementedError
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return class path and arguments, for the metadata database."""
         return f"{type(self).__module__}.{type(self).__qualname__}", {
             "cloud_partner_conn_id": self.cloud_partner_conn_id,
-            "wait": asdict(self.wait),
-            "seen": self.seen.to_json(),
+            "spec": self.spec.to_json(),
+            "state": self.state.to_json(),
             "first_poll_at": self.first_poll_at,
         }
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Poll until the wait ends, then yield its event."""
+        """Poll until the outcome is known, then yield its event."""
+        poller = Poller(self.spec, self.target, self.state)
         try:
             async with await self._hook() as hook:
-                event = await self._poll(hook)
-        except ValueError as error:
-            event = make_event(self.wait, self.identity, Outcome.ERROR, None, error)
+                event = await self._poll_to_end(hook, poller)
+        except (ValueError, AirflowNotFoundException) as error:
+            # Only a change of the connection or the task can cure this.
+            event = poller.fail(error)
         yield TriggerEvent(event)  # type: ignore[no-untyped-call]
 
     async def _hook(self) -> CloudPartnerHook:
-        # Importing the HTTP libraries takes a while: not in the event loop.
-        module = await single_flight(_HOOKS, lambda: asyncio.to_thread(import_module, _HOOKS))
+        # The import of the HTTP libraries would block the event loop.
+        module = await single_flight(_HOOK_MODULE, lambda: asyncio.to_thread(import_module, _HOOK_MODULE))
         hook: CloudPartnerHook = module.CloudPartnerHook(self.cloud_partner_conn_id)
         return hook
 
-    async def _poll(self, hook: CloudPartnerHook) -> dict[str, Any]:
-        self._call = self._last = None
+    async def _poll_to_end(self, hook: CloudPartnerHook, poller: Poller) -> dict[str, Any]:
         await asyncio.sleep(self.first_poll_at - time.time())
         while True:
-            decision, event = await self._poll_once(hook)
-            if event:
-                return event
-            self.seen = decision.seen
+            decision = await self._poll(hook, poller)
+            if decision.event is not None:
+                return decision.event
             await asyncio.sleep(decision.seconds)
 
-    async def _poll_once(self, hook: CloudPartnerHook) -> tuple[Decision, dict[str, Any] | None]:
-        """Ask once. Return what follows, and the event if the wait ended."""
-        news: Progress | None
-        answer: Progress | Unchanged | CloudPartnerError
+    async def _poll(self, hook: CloudPartnerHook, poller: Poller) -> Decision:
+        """Poll once and log what changed."""
+        result: Progress | Unchanged | CloudPartnerError
+        body: bytes | None = None
         try:
-            if self._call is None:
-                self._call = self.call((await hook.asettings()).base_url)
-            # After an error the next answer is worth a line, even if it is what it was before.
-            is_news = self.seen.faults or self.seen.not_found
-            response, news = await hook.apoll(
-                self._call, before=None if is_news else self._last, until=self.wait.deadline
+            request = poller.request((await hook.asettings()).base_url)
+            response, progress = await hook.apoll(
+                request, before=poller.known_body, until=poller.spec.deadline
             )
-            answer, self._last = news or Unchanged(response.retry_after), response.body
-        except CloudPartnerError as problem:
-            answer = problem
-        except AirflowNotFoundException as problem:
+            result, body = progress or Unchanged(response.retry_after), response.body
+        except CloudPartnerError as error:
+            result = error
+        except AirflowNotFoundException as error:
             # Airflow raises it also while its API server or a secrets backend does not answer: like a 404, it
             # is final only after several polls.
-            answer = NotFoundError(str(problem))
-        decision = decide(self.wait, self.seen, answer, now=time.time(), jitter=random.random())  # noqa: S311
+            result = NotFoundError(str(error))
+        decision = poller.feed(result, now=time.time(), jitter=random.random(), body=body)  # noqa: S311
         for level, line in decision.log:
             self.log.log(level, line)
-        if decision.end is None:
-            return decision, None
-        last = None
-        if self._call is not None and self._last is not None:
-            last = self._call.read(Response(200, {}, self._last))
-        error = answer if isinstance(answer, CloudPartnerError) else None
-        return decision, make_event(self.wait, self.identity, decision.end, last, error)
+        return decision
 
 
-class OperationTrigger(WaitTrigger):
-    """Wait on an operation; made by `OperationSensor` and by the operators that wait.
+class OperationTrigger(PollTrigger):
+    """Poll an operation. `OperationSensor` and the operators create this trigger.
 
+    :param cloud_partner_conn_id: id of the connection
     :param operation_location: Location path of the operation
-    :param cancel_on_kill: cancel the operation when a user fails or clears the task (Airflow 3.3 and later)
+    :param spec: when polling ends and how often it polls, from `PollSpec.to_json`
+    :param state: what earlier polls found, from `PollState.to_json`
+    :param first_poll_at: time of the first poll, in seconds since the epoch
+    :param cancel_on_kill: whether to cancel the operation when a user fails or clears the task (Airflow 3.3
+        and later)
+    :param wait: `spec` in a trigger that an earlier release stored
+    :param seen: `state` in a trigger that an earlier release stored
     """
 
-    def __init__(self, *, operation_location: str, cancel_on_kill: bool = False, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
+    def __init__(
+        self,
+        *,
+        cloud_partner_conn_id: str,
+        operation_location: str,
+        spec: Mapping[str, Any] | None = None,
+        state: Mapping[str, Any] | None = None,
+        first_poll_at: float = 0.0,
+        cancel_on_kill: bool = False,
+        wait: Mapping[str, Any] | None = None,
+        seen: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__(
+            cloud_partner_conn_id=cloud_partner_conn_id,
+            target=OperationTarget(operation_location),
+            spec=wait if spec is None else spec,
+            state=seen if state is None else state,
+            first_poll_at=first_poll_at,
+        )
         self.operation_location = operation_location
         self.cancel_on_kill = cancel_on_kill
-
-    @property
-    def identity(self) -> dict[str, str]:
-        """The operation's location."""
-        return {"location": self.operation_location}
-
-    def call(self, base_url: str) -> Request[Operation]:
-        """Read the operation."""
-        return get_operation(self.operation_location, base_url)
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return class path and arguments, for the metadata database."""
@@ -201,140 +158,77 @@ class OperationTrigger(WaitTrigger):
         return path, own | arguments
 
     async def on_kill(self) -> None:
-        """Cancel the operation, if asked for, when a user failed or cleared the waiting task.
+        """Cancel the operation, if `cancel_on_kill` is set and a user failed or cleared the task.
 
-        Airflow calls this also when the task was marked as success, when its next try has begun, and when
-        another triggerer took over from this one: then nothing is canceled.
+        Airflow also calls this method when a user marks the task as success, when the next try has started,
+        when another triggerer took over, when the Dag run timed out, and when another task of a Dag with
+        `fail_fast` failed. The operation then continues.
         """
         if not self.cancel_on_kill:
             return
-        # A second later Airflow says once more that the task was killed, which would interrupt this.
-        canceling = asyncio.create_task(self._cancel_if_unwanted())
-        _canceling.add(canceling)
-        canceling.add_done_callback(_canceling.discard)
-        await asyncio.shield(canceling)
+        # After a second, Airflow cancels this coroutine once more.
+        task = asyncio.create_task(self._cancel_after_user_action())
+        _cancel_tasks.add(task)
+        task.add_done_callback(_cancel_tasks.discard)
+        await asyncio.shield(task)
 
-    async def _cancel_if_unwanted(self) -> None:
+    async def _cancel_after_user_action(self) -> None:
+        name = f"{self.spec.subject}: operation {self.operation_location}"
         try:
-            state = await asyncio.to_thread(self._task_state)
+            if self.task_instance is None:
+                raise RuntimeError("the trigger has no task instance")
+            action = await asyncio.to_thread(describe_user_action, self.task_instance)
         except Exception:
             self.log.exception(
-                "Operation %s goes on: Airflow can't say whether somebody failed its task, or only another "
-                "triggerer waits for it now.",
-                self.operation_location,
+                "%s continues: Airflow did not report the state of the task, so it is unknown whether a user "
+                "ended the task. Cancel the operation yourself if you do not need it.",
+                name,
             )
             return
-        if state in _WANTED:
-            self.log.info("Operation %s goes on: its task is %s.", self.operation_location, state)
+        if action is None:
+            self.log.info("%s continues: no user failed or cleared the task.", name)
             return
+        self.log.warning("%s will be canceled (cancel_on_kill): a user %s the task.", name, action)
         async with await self._hook() as hook:
             await hook.acancel_operation(self.operation_location)
 
-    def _task_state(self) -> str | None:
-        """Ask Airflow how the task stands; None if it was cleared or deleted, or this is no triggerer."""
-        ti = self.task_instance
-        if ti is None:
-            return None
-        from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
 
-        states = RuntimeTaskInstance.get_task_states(
-            dag_id=ti.dag_id, task_ids=[ti.task_id], run_ids=[ti.run_id], map_index=ti.map_index
-        )
-        name = ti.task_id if ti.map_index < 0 else f"{ti.task_id}_{ti.map_index}"
-        state: str | None = states.get(ti.run_id, {}).get(name)
-        return state
+class OfferStatusTrigger(PollTrigger):
+    """Poll the status of an offer. `OfferStatusSensor` creates this trigger.
 
-
-class OfferStatusTrigger(WaitTrigger):
-    """Wait on the status of an offer; made by `OfferStatusSensor`.
-
+    :param cloud_partner_conn_id: id of the connection
     :param publisher_id: id of the offer's publisher
     :param offer_id: id of the offer
+    :param spec: when polling ends and how often it polls, from `PollSpec.to_json`
+    :param state: what earlier polls found, from `PollState.to_json`
+    :param first_poll_at: time of the first poll, in seconds since the epoch
+    :param wait: `spec` in a trigger that an earlier release stored
+    :param seen: `state` in a trigger that an earlier release stored
     """
 
-    def __init__(self, *, publisher_id: str, offer_id: str, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
+    def __init__(
+        self,
+        *,
+        cloud_partner_conn_id: str,
+        publisher_id: str,
+        offer_id: str,
+        spec: Mapping[str, Any] | None = None,
+        state: Mapping[str, Any] | None = None,
+        first_poll_at: float = 0.0,
+        wait: Mapping[str, Any] | None = None,
+        seen: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__(
+            cloud_partner_conn_id=cloud_partner_conn_id,
+            target=OfferStatusTarget(publisher_id, offer_id),
+            spec=wait if spec is None else spec,
+            state=seen if state is None else state,
+            first_poll_at=first_poll_at,
+        )
         self.publisher_id = publisher_id
         self.offer_id = offer_id
-
-    @property
-    def identity(self) -> dict[str, str]:
-        """The offer's ids."""
-        return {"publisher_id": self.publisher_id, "offer_id": self.offer_id}
-
-    def call(self, base_url: str) -> Request[OfferStatus]:
-        """Read the offer's status."""
-        return get_offer_status(self.publisher_id, self.offer_id)
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return class path and arguments, for the metadata database."""
         path, arguments = super().serialize()
-        return path, self.identity | arguments
-
-
-def make_event(
-    wait: PollSpec,
-    identity: Mapping[str, str],
-    end: Outcome,
-    last: Progress | None,
-    error: Exception | None = None,
-) -> dict[str, Any]:
-    """Return what a wait ended with, as JSON.
-
-    :param identity: what was waited on
-    :param last: how it stood when it was last seen, if it was
-    :param error: what came instead of an answer, if that was last
-    :return: `end`; what `identity` has; `result`, the summary, if it was seen; and unless it succeeded
-        `message`, `step`, and for an error its class's name as `error`
-    """
-    event: dict[str, Any] = {
-        "end": end.value,
-        **identity,
-        "result": summarize(identity, last) if last else None,
-    }
-    if end is Outcome.ERROR:
-        return event | {"error": type(error).__name__, "message": str(error)}
-    if end is not Outcome.SUCCEEDED:
-        step = last.current_step if last else None
-        event |= {"message": explain(wait, identity, end, last), "step": step.name if step else None}
-    return event
-
-
-def read_event(event: Any) -> dict[str, Any]:
-    """Return the summary from an event of success; raise what any other event says.
-
-    The event crossed the metadata database, so it is checked on arrival.
-
-    :raises OperationFailedError: what was waited on failed
-    :raises OperationCanceledError: it was canceled
-    :raises TimeoutError: it did not end in time
-    :raises CloudPartnerError: or one below it, or `ValueError`: an answer that waiting does not cure
-    """
-    try:
-        end = event["end"]
-        if end == Outcome.SUCCEEDED:
-            result: dict[str, Any] = event["result"]
-            if not isinstance(result["status"], str):
-                raise ValueError("it has no status")
-            if result.get("location") != event.get("location"):
-                raise ValueError("it names two locations")
-            return result
-        message = str(event["message"])
-        error: Exception
-        if end == Outcome.ERROR:
-            error = _error_class(event["error"])(message)
-        elif end == Outcome.TIMEOUT:
-            error = TimeoutError(message)
-        else:
-            kind = {Outcome.FAILED: OperationFailedError, Outcome.CANCELED: OperationCanceledError}[end]
-            error = kind(message, step=event["step"], messages=event["result"]["messages"])
-    except (KeyError, TypeError, ValueError) as problem:
-        raise CloudPartnerError(
-            f"The trigger sent an event that can't be read: {event!r:.500}. Do worker and triggerer have "
-            "the same version of airflow-provider-cpp?"
-        ) from problem
-    raise error
-
-
-def _error_class(name: Any) -> type[Exception]:
-    return ValueError if name == "ValueError" else _ERRORS.get(name, CloudPartnerError)
+        return path, {"publisher_id": self.publisher_id, "offer_id": self.offer_id} | arguments

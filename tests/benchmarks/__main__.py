@@ -59,7 +59,7 @@ def main() -> None:
         trigger = measure("deferring", environment=environment)
         if "patience" in names:
             tell("patience")
-            patience = _patience(trigger[1]["wait"], environment, times=100 if options.quick else 300)
+            patience = _patience(trigger[1]["spec"], environment, times=100 if options.quick else 300)
             console.print(tables.patience_table(patience))
             claims += tables.patience_claims(patience)
         if "imports" in names:

@@ -81,12 +81,12 @@ def _ours(task: Task) -> list[Coroutine[Any, Any, bool]]:
     path, arguments = task.trigger
     # As constant as the others' are. All are due at once, as after an outage of the triggerer.
     pace = {"poke_interval": task.interval, "exponential_backoff": False}
-    arguments = {**arguments, "wait": {**arguments["wait"], **pace}, "first_poll_at": 0.0}
+    arguments = {**arguments, "spec": {**arguments["spec"], **pace}, "first_poll_at": 0.0}
     trigger = _load(path)
     return [
         _until_event(
             trigger(**{**arguments, "operation_location": location}),
-            lambda event: event["end"] == "succeeded",
+            lambda event: event["status"] == "succeeded",
         )
         for location in _locations(task)
     ]
@@ -125,7 +125,7 @@ def _dbt_cloud(task: Task) -> list[Coroutine[Any, Any, bool]]:
     common = {
         "conn_id": "dbt_cloud_default",
         "account_id": 1,
-        "end_time": task.trigger[1]["wait"]["deadline"],
+        "end_time": task.trigger[1]["spec"]["deadline"],
         "poll_interval": task.interval,
         "hook_params": {},
     }

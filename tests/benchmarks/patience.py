@@ -40,14 +40,14 @@ class Found:
 
 def simulate(wait: PollSpec, length: float, chance: random.Random) -> tuple[int, float]:
     """Wait for an operation of so many seconds as the trigger does; return the polls and the delay."""
-    now, polls, seen = 0.0, 0, PollState()
+    now, polls, state = 0.0, 0, PollState()
     while True:
         polls += 1
         answer = _answer(int(100 * min(1.0, now / length)), ended=now >= length)
-        decision = decide(wait, seen, answer, now=now, jitter=chance.random())
-        if decision.end:
+        decision = decide(wait, state, answer, now=now, jitter=chance.random())
+        if decision.outcome:
             return polls, now - length
-        seen = decision.seen
+        state = decision.state
         now += decision.seconds
 
 

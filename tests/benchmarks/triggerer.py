@@ -386,7 +386,7 @@ class Bench:
         found = self._database.query(tasks, run_id)
         return Counter(
             # Of a trigger that failed there is no event.
-            state if state == "deferred" else kwargs.get("event", {}).get("end", "failed")
+            state if state == "deferred" else kwargs.get("event", {}).get("status", "failed")
             for state, kwargs in found
         )
 

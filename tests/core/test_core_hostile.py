@@ -14,9 +14,11 @@ from hypothesis import strategies as st
 
 from airflow_provider_cpp.core.errors import CloudPartnerError
 from airflow_provider_cpp.core.http import Request, Response
-from airflow_provider_cpp.core.polling import Outcome, PollSpec, PollState, decide, explain, summarize
+from airflow_provider_cpp.core.polling import Outcome, PollSpec, PollState, decide, make_event
+from airflow_provider_cpp.core.progress import summarize
 from airflow_provider_cpp.core.text import html_to_text
 from airflow_provider_cpp.portal import requests as portal
+from airflow_provider_cpp.portal.targets import OperationTarget
 
 HOST = "https://cloudpartner.azure.com"
 LOCATION = "/api/operations/contoso$web$2$preview"
@@ -118,7 +120,7 @@ def test_any_answer_is_a_value_or_the_providers_own_error(
 def test_whatever_an_operation_says_its_summary_is_small_clean_json(document: Any, in_array: bool) -> None:
     body = json.dumps([document] if in_array else document).encode()
     found = OPERATION.read(Response(200, {}, body, HOST))
-    summary = summarize({"location": LOCATION}, found)
+    summary = summarize(OperationTarget(LOCATION), found)
     assert json.loads(json.dumps(summary, allow_nan=False)) == summary
     assert len(summary["messages"]) <= 20
     assert 0 <= summary["progress_percentage"] <= 100
@@ -135,7 +137,7 @@ def test_whatever_an_operation_says_what_is_told_of_it_is_clean(document: Any, e
         "contoso/web", ("succeeded",), (), started_at=0, deadline=100, poke_interval=30, max_wait=600
     )
     found = OPERATION.read(Response(200, {}, json.dumps(document).encode(), HOST))
-    assert_clean(explain(wait, {"location": LOCATION}, end, found))
+    assert_clean(make_event(wait, OperationTarget(LOCATION), end, progress=found)["message"])
     for _, line in decide(wait, PollState(), found, now=1, jitter=0).log:
         assert_clean(line)
 

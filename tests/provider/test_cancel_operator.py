@@ -181,7 +181,7 @@ def test_a_cancel_that_does_not_end_ends_at_the_timeout(
 ) -> None:
     location = location_of(emulator, "going-live", "goLive")
     show(emulator, location, 1000, cancellationRequestState="canceling")
-    said = "Gave up waiting for contoso/going-live .*did not become canceled"
+    said = "Polling of contoso/going-live .*did not reach the status canceled"
     with pytest.raises(AirflowSensorTimeout, match=said):
         finish(cancel("going-live", timeout=0.2, deferrable=deferrable), context)
 

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from harness import TIME_SCALE, Connect, Log, finish, operations, state_of
 
+from airflow_provider_cpp.core import polling
 from airflow_provider_cpp.hooks.cloud_partner import CloudPartnerHook
 from airflow_provider_cpp.operators.cloud_partner import CancelOperator, GoLiveOperator, PublishOperator
 from airflow_provider_cpp.release import lookup, submission
@@ -399,6 +400,7 @@ def test_what_the_table_says_comes_of_a_fault(
     context: Context,
     elsewhere: socket.socket,
     log: Log,
+    monkeypatch: pytest.MonkeyPatch,
     cell: Cell,
     deferred: bool,
     kind: str,
@@ -408,6 +410,8 @@ def test_what_the_table_says_comes_of_a_fault(
     emulator = start(*trouble.arguments)
     emulator.reset()
     connect(emulator)
+    if cell.lasts:
+        monkeypatch.setattr(polling, "NOT_FOUND_SECONDS", 0.3)
     task = Tried(cell, emulator, context, deferred, kind)
     for rule in trouble.rules:
         task.inject(rule, f"https://127.0.0.1:{elsewhere.getsockname()[1]}")

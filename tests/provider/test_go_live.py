@@ -275,7 +275,7 @@ def test_refused_cancel_does_not_hide_the_timeout(emulator: Emulator, context: C
     emulator.inject(path="/cancel$", status=403)
     with pytest.raises(AirflowTaskTimeout):
         task.execute_complete(context, event)
-    assert log.containing("could not")
+    assert log.containing("could not cancel operation")
 
 
 def test_new_worker_cancels_the_operation_of_the_event(emulator: Emulator, context: Context) -> None:

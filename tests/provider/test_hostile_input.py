@@ -16,12 +16,12 @@ from hypothesis import strategies as st
 
 from airflow_provider_cpp.emulator.faults import FaultError, Faults
 from airflow_provider_cpp.emulator.seed import BUILT_IN, SeedError, parse
+from airflow_provider_cpp.events import read_event
 from airflow_provider_cpp.exceptions import CloudPartnerError
 from airflow_provider_cpp.hooks.cloud_partner import Settings
 from airflow_provider_cpp.operators.cloud_partner import GoLiveOperator, PublishOperator, UpdateOfferOperator
 from airflow_provider_cpp.portal import requests as portal
 from airflow_provider_cpp.sensors.cloud_partner import OfferStatusSensor, OperationSensor
-from airflow_provider_cpp.triggers.cloud_partner import read_event
 
 scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=12)
 values = st.recursive(
@@ -105,13 +105,13 @@ def test_addresses_and_definitions_are_sent_as_json_or_refused(value: Any) -> No
         json.dumps(call.json_body, allow_nan=False)
 
 
-EVENT_KEYS = ("end", "location", "result", "message", "step", "error", "publisher_id", "offer_id")
+EVENT_KEYS = ("status", "location", "result", "message", "step", "error", "publisher_id", "offer_id")
 ENDS = ("succeeded", "failed", "canceled", "timeout", "error")
 results = values | st.fixed_dictionaries(
     {}, optional={"status": scalars, "location": scalars, "messages": values}
 )
 events = values | st.fixed_dictionaries(
-    {"end": st.sampled_from(ENDS) | values},
+    {"status": st.sampled_from(ENDS) | values},
     optional={key: results if key == "result" else values for key in EVENT_KEYS[1:]},
 )
 
@@ -122,7 +122,7 @@ def test_an_event_from_the_database_is_a_result_or_an_error(event: Any) -> None:
         result = read_event(event)
     except (CloudPartnerError, AirflowException, TimeoutError, ValueError):
         return
-    assert event["end"] == "succeeded"
+    assert event["status"] == "succeeded"
     assert isinstance(result["status"], str)
 
 

@@ -16,6 +16,7 @@ from airflow.providers.common.compat.sdk import (
 )
 from harness import HTML, Log, deferral, eventually, finish, resume, state_of
 
+from airflow_provider_cpp.core import polling
 from airflow_provider_cpp.exceptions import (
     NotFoundError,
     OperationCanceledError,
@@ -39,15 +40,15 @@ SIGNOFF = "waitingForPublisherReview"
 
 
 def sensor(offer: Any, mode: str = DEFERRED, **arguments: Any) -> OfferStatusSensor:
-    """The task; it hardly rests between two polls."""
-    patience = {"poke_interval": 0.01, "max_wait": 0.05, "timeout": 60} | arguments
+    """The task, with short intervals."""
+    limits = {"poke_interval": 0.01, "max_wait": 0.05, "timeout": 60} | arguments
     if mode != DEFERRED:
-        patience |= {"deferrable": False, "mode": mode}
-    return OfferStatusSensor(task_id="wait", offer_id=offer, **patience)
+        limits |= {"deferrable": False, "mode": mode}
+    return OfferStatusSensor(task_id="wait", offer_id=offer, **limits)
 
 
 def wait(context: Context, offer: str, mode: str, **arguments: Any) -> Any:
-    """Execute the task to its end as Airflow does, in a mode; return its result."""
+    """Run the task in a mode, as Airflow does, and return its result."""
     while True:
         try:
             return finish(sensor(offer, mode, **arguments), context)
@@ -60,7 +61,7 @@ def polls(emulator: Emulator) -> list[dict[str, Any]]:
 
 
 def answer(emulator: Emulator, status: str, *steps: dict[str, Any], count: int = 1) -> None:
-    """Let the next polls find an offer in a status."""
+    """Set the status that the next polls find."""
     body = json.dumps({"status": status, "messages": [], "steps": steps})
     emulator.inject(path=STATUS, count=count, replace={"body": body})
 
@@ -74,7 +75,9 @@ def step(status: str, name: str = "publisher-signoff") -> dict[str, Any]:
 
 @all_modes
 @pytest.mark.parametrize("offer", ["next", "next-classic"])
-def test_the_signoff_is_waited_for(emulator: Emulator, context: Context, offer: str, mode: str) -> None:
+def test_sensor_waits_for_the_signoff_by_default(
+    emulator: Emulator, context: Context, offer: str, mode: str
+) -> None:
     CloudPartnerHook().publish(offer)
     answer(emulator, "running", count=2)
     result = wait(context, offer, mode)
@@ -85,7 +88,9 @@ def test_the_signoff_is_waited_for(emulator: Emulator, context: Context, offer: 
 
 @two_modes
 @pytest.mark.parametrize("offer", ["quick", "quick-classic"])
-def test_the_release_is_waited_for(emulator: Emulator, context: Context, offer: str, mode: str) -> None:
+def test_sensor_waits_until_the_offer_is_live(
+    emulator: Emulator, context: Context, offer: str, mode: str
+) -> None:
     CloudPartnerHook().go_live(offer)
     result = wait(context, offer, mode, statuses=["succeeded"])
     assert result["status"] == "succeeded"
@@ -95,7 +100,7 @@ def test_the_release_is_waited_for(emulator: Emulator, context: Context, offer: 
 @all_modes
 @pytest.mark.parametrize("field", ["id", "stepName"])
 @pytest.mark.parametrize("word", [SIGNOFF, "WaitingForPublisherReview", "Waiting for publisher-review"])
-def test_a_signoff_that_is_awaited_counts_though_the_status_is_still_running(
+def test_awaited_signoff_counts_while_the_status_is_running(
     emulator: Emulator, context: Context, word: str, field: str, mode: str
 ) -> None:
     answer(emulator, "Running", step("InProgress"))
@@ -106,7 +111,7 @@ def test_a_signoff_that_is_awaited_counts_though_the_status_is_still_running(
 
 @two_modes
 @pytest.mark.parametrize("word", ["succeeded", "Succeeded", SIGNOFF, "WaitingForPublisherReview"])
-def test_both_casings_of_the_service_are_understood(
+def test_camel_and_pascal_case_are_understood(
     emulator: Emulator, context: Context, word: str, mode: str
 ) -> None:
     answer(emulator, word)
@@ -125,13 +130,13 @@ def test_both_casings_of_the_service_are_understood(
         (("failed", "neverPublished"), "next-classic", "neverPublished"),
     ],
 )
-def test_any_status_in_any_spelling_is_waited_for(
+def test_statuses_may_have_any_spelling(
     emulator: Emulator, context: Context, statuses: Any, offer: str, expected: str, mode: str
 ) -> None:
     assert wait(context, offer, mode, statuses=statuses, fail_on=["canceled"])["status"] == expected
 
 
-def test_a_wait_for_running_does_not_end_at_the_signoff(emulator: Emulator, context: Context) -> None:
+def test_running_is_not_reached_at_the_signoff(emulator: Emulator, context: Context) -> None:
     answer(emulator, "running", step(SIGNOFF))
     answer(emulator, "running", step("inProgress"))
     assert wait(context, "publishing", DEFERRED, statuses=["running"])["status"] == "running"
@@ -140,7 +145,7 @@ def test_a_wait_for_running_does_not_end_at_the_signoff(emulator: Emulator, cont
 
 @two_modes
 @pytest.mark.parametrize("offer", ["slow", "slow-classic", "live", "live-classic"])
-def test_what_is_there_already_is_not_deferred_and_asked_for_once(
+def test_reached_status_takes_one_poll_and_no_deferral(
     emulator: Emulator, context: Context, offer: str, mode: str
 ) -> None:
     result: Any = sensor(offer, mode).execute(context)
@@ -149,7 +154,7 @@ def test_what_is_there_already_is_not_deferred_and_asked_for_once(
 
 
 @all_modes
-def test_the_result_is_a_small_json_object(emulator: Emulator, context: Context, mode: str) -> None:
+def test_result_is_a_small_json_object(emulator: Emulator, context: Context, mode: str) -> None:
     said = [{"messageHtml": f"<b>Note {number}</b>", "level": "information"} for number in range(30)]
     answer(emulator, "succeeded", step("complete", "live") | {"messages": said})
     result = wait(context, "publishing", mode)
@@ -157,29 +162,29 @@ def test_the_result_is_a_small_json_object(emulator: Emulator, context: Context,
     assert result == {
         "publisher_id": "contoso",
         "offer_id": "publishing",
+        "version": None,
         "status": "succeeded",
+        "progress_percentage": 100,
         "steps": [{"id": "live", "name": "live", "status": "complete", "progress_percentage": 100}],
         "messages": [*(f"Note {number}" for number in range(19)), "… and 11 more messages, not shown"],
     }
 
 
-def test_the_publisher_of_the_task_comes_before_that_of_the_connection(
-    emulator: Emulator, context: Context
-) -> None:
+def test_publisher_of_the_task_overrides_the_connections(emulator: Emulator, context: Context) -> None:
     assert wait(context, "slow", DEFERRED, publisher_id="fabrikam")["publisher_id"] == "fabrikam"
 
 
-# --- ends that are none ---
+# --- failures ---
 
 
 @all_modes
 @pytest.mark.parametrize("offer", ["failing", "failing-classic"])
-def test_a_failure_carries_step_and_messages_and_is_not_retried(
+def test_failed_status_fails_without_retries_and_says_why(
     emulator: Emulator, context: Context, offer: str, mode: str
 ) -> None:
     CloudPartnerHook().go_live(offer)
-    said = f"The offer contoso/{offer} is failed in step live: No SSH key & no password"
-    with pytest.raises(OperationFailedError, match=said) as raised:
+    text = f"The status of the offer contoso/{offer} is failed in step live: No SSH key & no password"
+    with pytest.raises(OperationFailedError, match=text) as raised:
         wait(context, offer, mode, statuses=["succeeded"])
     assert isinstance(raised.value, AirflowFailException)
     assert raised.value.step == "live"
@@ -189,7 +194,7 @@ def test_a_failure_carries_step_and_messages_and_is_not_retried(
 
 @all_modes
 @pytest.mark.parametrize("offer", ["going-live", "going-live-classic"])
-def test_a_cancellation_is_told_and_not_retried(
+def test_canceled_status_fails_without_retries(
     emulator: Emulator, context: Context, offer: str, mode: str
 ) -> None:
     CloudPartnerHook().cancel(offer)
@@ -203,7 +208,7 @@ def test_a_cancellation_is_told_and_not_retried(
 @pytest.mark.parametrize(
     ("offer", "status"), [("next", "neverPublished"), ("slow", SIGNOFF), ("live", "Succeeded")]
 )
-def test_any_status_can_be_one_that_fails(
+def test_fail_on_may_contain_any_status(
     emulator: Emulator, context: Context, offer: str, status: str, mode: str
 ) -> None:
     word = status[0].lower() + status[1:]
@@ -212,7 +217,7 @@ def test_any_status_can_be_one_that_fails(
 
 
 @two_modes
-def test_a_status_that_is_not_to_fail_is_waited_out(emulator: Emulator, context: Context, mode: str) -> None:
+def test_status_outside_fail_on_does_not_end_polling(emulator: Emulator, context: Context, mode: str) -> None:
     answer(emulator, "failed")
     answer(emulator, "canceled")
     answer(emulator, "succeeded")
@@ -220,17 +225,17 @@ def test_a_status_that_is_not_to_fail_is_waited_out(emulator: Emulator, context:
 
 
 @two_modes
-def test_an_unknown_word_is_told_of_once_and_is_no_end(
+def test_unknown_status_is_one_warning_and_polling_continues(
     emulator: Emulator, context: Context, mode: str, log: Log
 ) -> None:
     answer(emulator, "pondering", count=3)
     answer(emulator, "succeeded")
     assert wait(context, "publishing", mode)["status"] == "succeeded"
-    assert len(log.containing("unknown offer status 'pondering'")) == 1
+    assert len(log.containing("the unknown status 'pondering'")) == 1
 
 
 @all_modes
-def test_a_bad_end_is_a_skip_with_soft_fail(emulator: Emulator, context: Context, mode: str) -> None:
+def test_soft_fail_skips_a_failed_status(emulator: Emulator, context: Context, mode: str) -> None:
     answer(emulator, "running")
     answer(emulator, "failed")
     with pytest.raises(AirflowSkipException):
@@ -241,24 +246,24 @@ def test_a_bad_end_is_a_skip_with_soft_fail(emulator: Emulator, context: Context
 @pytest.mark.parametrize(
     ("soft_fail", "error"), [(False, AirflowSensorTimeout), (True, AirflowSkipException)]
 )
-def test_the_timeout_ends_the_wait(
+def test_timeout_ends_polling(
     emulator: Emulator, context: Context, mode: str, soft_fail: bool, error: type[Exception]
 ) -> None:
     with pytest.raises(error):
         wait(context, "publishing", mode, timeout=0.2, soft_fail=soft_fail)
 
 
-def test_the_timeout_says_what_was_waited_for_and_what_was_seen(emulator: Emulator, context: Context) -> None:
-    said = (
-        r"Gave up waiting for contoso/publishing .*the offer did not become waitingForPublisherReview or "
-        r"succeeded\. It was last seen running in step displaydummycertify"
+def test_timeout_names_statuses_and_the_last_status(emulator: Emulator, context: Context) -> None:
+    text = (
+        r"Polling of contoso/publishing timed out .*the offer did not reach the status "
+        r"waitingForPublisherReview or succeeded\. Last status: running in step displaydummycertify"
     )
-    with pytest.raises(AirflowSensorTimeout, match=said):
+    with pytest.raises(AirflowSensorTimeout, match=text):
         wait(context, "publishing", DEFERRED, timeout=0.2)
 
 
 @two_modes
-def test_the_execution_timeout_holds_as_well(emulator: Emulator, context: Context, mode: str) -> None:
+def test_execution_timeout_ends_polling(emulator: Emulator, context: Context, mode: str) -> None:
     with pytest.raises(AirflowTaskTimeout):
         wait(context, "publishing", mode, execution_timeout=timedelta(seconds=0.2))
 
@@ -267,16 +272,22 @@ def test_the_execution_timeout_holds_as_well(emulator: Emulator, context: Contex
 @pytest.mark.parametrize(
     ("offer", "error"), [("nowhere", NotFoundError), ("publishing", PermissionDeniedError)]
 )
-def test_an_answer_that_waiting_does_not_cure_ends_the_wait(
-    emulator: Emulator, context: Context, offer: str, error: type[Exception], mode: str
+def test_error_that_no_poll_can_cure_ends_polling(
+    emulator: Emulator,
+    context: Context,
+    offer: str,
+    error: type[Exception],
+    mode: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(polling, "NOT_FOUND_SECONDS", 0.2)
     if error is PermissionDeniedError:
         emulator.inject(path=STATUS, status=403, count=100)
     with pytest.raises(error, match=f"contoso/{offer}"):
         wait(context, offer, mode)
 
 
-# --- what a wait survives ---
+# --- faults ---
 
 SURVIVED = {
     "503": {"status": 503, "headers": {"Retry-After": "0"}},
@@ -292,7 +303,7 @@ SURVIVED = {
 
 @all_modes
 @pytest.mark.parametrize("fault", SURVIVED.values(), ids=SURVIVED)
-def test_a_fault_does_not_end_the_wait(
+def test_transient_fault_does_not_end_polling(
     emulator: Emulator, context: Context, fault: dict[str, Any], mode: str, log: Log
 ) -> None:
     answer(emulator, "running")
@@ -300,36 +311,36 @@ def test_a_fault_does_not_end_the_wait(
     assert wait(context, "slow", mode)["status"] == SIGNOFF
     assert [poll["fault"] is None for poll in polls(emulator)] == [False] * 4 + [True]
     assert log.containing("contoso/slow: ")
-    assert log.containing("the wait goes on")
+    assert log.containing("polling continues")
 
 
 @two_modes
-def test_revoked_tokens_do_not_end_the_wait(
+def test_revoked_token_does_not_end_polling(
     emulator: Emulator, context: Context, mode: str, log: Log
 ) -> None:
     answer(emulator, "running", count=2)
     emulator.inject(path=STATUS, status=500)
-    log.react("the wait goes on", emulator.revoke_tokens)
+    log.react("polling continues", emulator.revoke_tokens)
     assert wait(context, "slow", mode)["status"] == SIGNOFF
     assert [poll["status"] for poll in polls(emulator)] == [200, 200, 500, 401, 200]
 
 
-# --- what the log says ---
+# --- log ---
 
 
 @two_modes
-def test_a_poll_that_brings_nothing_new_is_not_logged(
+def test_poll_without_a_change_is_not_logged(
     emulator: Emulator, context: Context, mode: str, log: Log
 ) -> None:
     answer(emulator, "running", step("inProgress", "displaycertify"), count=5)
     answer(emulator, "succeeded", step("complete", "displaycertify"))
     wait(context, "publishing", mode)
-    said = [line.partition(" (next poll")[0] for line in log.containing("contoso/publishing: ")]
-    assert said == [
-        "contoso/publishing: displaycertify inProgress 0 %",
-        "contoso/publishing: offer running",
-        "contoso/publishing: displaycertify complete 100 %",
-        "contoso/publishing: offer succeeded",
+    lines = [line.partition(" Next poll")[0] for line in log.containing("contoso/publishing: ")]
+    assert lines == [
+        "contoso/publishing: step displaycertify is in progress (0 %).",
+        "contoso/publishing: the offer's status is running.",
+        "contoso/publishing: step displaycertify is complete.",
+        "contoso/publishing: the offer's status is succeeded.",
     ]
 
 
@@ -338,7 +349,7 @@ def test_a_poll_that_brings_nothing_new_is_not_logged(
 
 @pytest.mark.parametrize("name", ["statuses", "fail_on"])
 @pytest.mark.parametrize("words", [["live"], ["unknown"], [""], [None], [5], "succeeded"], ids=str)
-def test_a_word_that_is_no_status_is_refused_when_the_task_is_made(name: str, words: Any) -> None:
+def test_unknown_status_is_rejected_by_the_constructor(name: str, words: Any) -> None:
     with pytest.raises(ValueError, match=name):
         sensor("slow", **{name: words})
 
@@ -347,12 +358,12 @@ def test_a_word_that_is_no_status_is_refused_when_the_task_is_made(name: str, wo
     ("statuses", "fail_on"),
     [(["failed"], ["failed"]), (["Canceled"], ["canceled"]), (["completed"], ["succeeded"])],
 )
-def test_a_status_can_not_be_a_good_and_a_bad_end(statuses: list[str], fail_on: list[str]) -> None:
+def test_status_in_both_lists_is_rejected(statuses: list[str], fail_on: list[str]) -> None:
     with pytest.raises(ValueError, match="can't be both"):
         sensor("slow", statuses=statuses, fail_on=fail_on)
 
 
-def test_a_wait_without_a_good_end_is_refused() -> None:
+def test_empty_statuses_are_rejected() -> None:
     with pytest.raises(ValueError, match="at least one status"):
         sensor("slow", statuses=[])
 
@@ -360,7 +371,7 @@ def test_a_wait_without_a_good_end_is_refused() -> None:
 @two_modes
 @pytest.mark.parametrize("field", ["offer_id", "publisher_id"])
 @pytest.mark.parametrize("value", ["", "..", "a/b", "a\nb", 5])
-def test_an_id_that_none_can_be_is_refused_before_anything_is_sent(
+def test_invalid_id_is_rejected_before_any_request(
     emulator: Emulator, context: Context, field: str, value: Any, mode: str
 ) -> None:
     arguments = {"offer": "slow", "publisher_id": None, field.replace("offer_id", "offer"): value}
@@ -369,14 +380,14 @@ def test_an_id_that_none_can_be_is_refused_before_anything_is_sent(
     assert emulator.requests() == []
 
 
-def test_what_a_template_may_stand_in_is_rendered(emulator: Emulator, context: Context) -> None:
+def test_ids_are_templated(emulator: Emulator, context: Context) -> None:
     task = sensor("{{ params.offer }}", publisher_id="{{ params.publisher }}")
     task.render_template_fields({"params": {"offer": "slow", "publisher": "contoso"}})
     assert task.execute(context)["status"] == SIGNOFF
     assert set(task.template_fields) == {"cloud_partner_conn_id", "offer_id", "publisher_id"}
 
 
-# --- the name of a mapped task, and what is stored ---
+# --- name of a mapped task, stored trigger ---
 
 
 def test_publisher_and_offer_name_the_mapped_task() -> None:
@@ -386,7 +397,7 @@ def test_publisher_and_offer_name_the_mapped_task() -> None:
 
 
 @pytest.mark.parametrize("end", ["succeeded", "failed"])
-def test_a_fresh_task_is_named_as_the_one_that_was_deferred(
+def test_resumed_task_has_the_name_of_the_deferred_one(
     emulator: Emulator, context: Context, end: str
 ) -> None:
     first, fresh = sensor("publishing"), sensor("publishing")
@@ -400,7 +411,7 @@ def test_a_fresh_task_is_named_as_the_one_that_was_deferred(
     assert fresh.subject == first.subject == "contoso/publishing"
 
 
-def test_what_is_stored_makes_the_same_trigger(emulator: Emulator, context: Context) -> None:
+def test_trigger_survives_storage(emulator: Emulator, context: Context) -> None:
     answer(emulator, "running", step("inProgress", "displaycertify"))
     trigger = deferral(sensor("publishing"), context).trigger
     path, arguments = json.loads(json.dumps(trigger.serialize()))
@@ -408,12 +419,12 @@ def test_what_is_stored_makes_the_same_trigger(emulator: Emulator, context: Cont
     made = getattr(import_module(module), name)(**arguments)
     assert isinstance(made, OfferStatusTrigger)
     assert made.serialize() == trigger.serialize()
-    assert made.wait.until == (SIGNOFF, "succeeded")
-    assert made.seen.steps == (("displaycertify", "inProgress", 0),)
-    assert 0 < made.wait.deadline - time.time() <= 60
+    assert made.spec.until == (SIGNOFF, "succeeded")
+    assert made.state.steps == (("displaycertify", "inProgress", 0),)
+    assert 0 < made.spec.deadline - time.time() <= 60
 
 
-def test_neither_what_is_stored_nor_the_result_has_a_secret(emulator: Emulator, context: Context) -> None:
+def test_stored_trigger_and_result_contain_no_secret(emulator: Emulator, context: Context) -> None:
     deferred = deferral(sensor("publishing"), context)
     answer(emulator, "succeeded")
     crossing = json.dumps([deferred.trigger.serialize(), resume(sensor("publishing"), context, deferred)])
@@ -421,9 +432,7 @@ def test_neither_what_is_stored_nor_the_result_has_a_secret(emulator: Emulator, 
     assert str(emulator.connection["login"]) not in crossing
 
 
-def test_an_offer_that_never_moves_is_left_to_whoever_moves_it(
-    emulator: Emulator, context: Context, log: Log
-) -> None:
-    log.react("offer neverPublished", lambda: CloudPartnerHook().publish("next"))
+def test_publish_by_someone_else_is_noticed(emulator: Emulator, context: Context, log: Log) -> None:
+    log.react("status is neverPublished", lambda: CloudPartnerHook().publish("next"))
     assert wait(context, "next", DEFERRED)["status"] == SIGNOFF
     assert eventually(lambda: state_of(emulator, "next", "publish") == "running")

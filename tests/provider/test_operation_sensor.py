@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from contextlib import ExitStack, suppress
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -16,6 +18,7 @@ from airflow.providers.common.compat.sdk import (
 )
 from harness import TIME_SCALE, Connect, Log, answer_in_turn, deferral, eventually, finish, operations
 
+from airflow_provider_cpp.core import polling
 from airflow_provider_cpp.exceptions import (
     AuthenticationError,
     NotFoundError,
@@ -39,15 +42,15 @@ all_modes = pytest.mark.parametrize("mode", [DEFERRED, POKE, RESCHEDULE])
 
 
 def sensor(location: Any, mode: str = DEFERRED, **arguments: Any) -> OperationSensor:
-    """The task; it hardly rests between two polls."""
-    patience = {"poke_interval": 0.01, "max_wait": 0.05, "timeout": 60} | arguments
+    """The task, with short intervals."""
+    limits = {"poke_interval": 0.01, "max_wait": 0.05, "timeout": 60} | arguments
     if mode != DEFERRED:
-        patience |= {"deferrable": False, "mode": mode}
-    return OperationSensor(task_id="wait", operation_location=location, **patience)
+        limits |= {"deferrable": False, "mode": mode}
+    return OperationSensor(task_id="wait", operation_location=location, **limits)
 
 
 def wait(context: Context, location: Any, mode: str, **arguments: Any) -> Any:
-    """Execute the task to its end as Airflow does, in a mode; return its result."""
+    """Run the task in a mode, as Airflow does, and return its result."""
     while True:
         try:
             return finish(sensor(location, mode, **arguments), context)
@@ -68,12 +71,17 @@ def polls(emulator: Emulator) -> list[dict[str, Any]]:
 
 @all_modes
 @pytest.mark.parametrize("offer", ["quick", "quick-classic"])
-def test_the_completion_is_waited_for(emulator: Emulator, context: Context, offer: str, mode: str) -> None:
+def test_sensor_waits_until_the_operation_completes(
+    emulator: Emulator, context: Context, offer: str, mode: str
+) -> None:
     location = CloudPartnerHook().go_live(offer)
     answer_in_turn(emulator, [], [])
     result = wait(context, location, mode)
     assert result == {
         "location": location,
+        "publisher_id": "contoso",
+        "offer_id": offer,
+        "version": 2,
         "status": "succeeded",
         "progress_percentage": 100,
         "steps": [{"id": "live", "name": "Live", "status": "complete", "progress_percentage": 100}],
@@ -85,7 +93,7 @@ def test_the_completion_is_waited_for(emulator: Emulator, context: Context, offe
 
 @two_modes
 @pytest.mark.parametrize("offer", ["live", "live-classic"])
-def test_what_ended_already_is_not_deferred_and_asked_for_once(
+def test_finished_operation_takes_one_poll_and_no_deferral(
     emulator: Emulator, context: Context, offer: str, mode: str
 ) -> None:
     result = sensor(location_of(emulator, offer), mode).execute(context)
@@ -94,7 +102,7 @@ def test_what_ended_already_is_not_deferred_and_asked_for_once(
 
 
 @two_modes
-def test_an_absolute_location_on_the_connections_own_host_is_waited_on(
+def test_absolute_location_on_the_connections_host_is_valid(
     emulator: Emulator, context: Context, mode: str
 ) -> None:
     location = CloudPartnerHook().go_live("quick")
@@ -102,14 +110,14 @@ def test_an_absolute_location_on_the_connections_own_host_is_waited_on(
 
 
 @two_modes
-def test_the_preview_is_waited_for_if_asked_for(emulator: Emulator, context: Context, mode: str) -> None:
+def test_until_preview_ends_at_the_awaited_signoff(emulator: Emulator, context: Context, mode: str) -> None:
     location = CloudPartnerHook().publish("next")
     result = wait(context, location, mode, until="preview")
     assert result["status"] == "running"
     assert result["steps"][-1]["status"] == "waitingForPublisherReview"
 
 
-def test_a_preview_that_is_ready_is_not_deferred(emulator: Emulator, context: Context) -> None:
+def test_ready_preview_causes_no_deferral(emulator: Emulator, context: Context) -> None:
     location = location_of(emulator, "slow", "publish")
     assert sensor(location, until="preview").execute(context)["status"] == "running"
 
@@ -137,7 +145,7 @@ BAD_LOCATIONS = [
 
 @two_modes
 @pytest.mark.parametrize("location", BAD_LOCATIONS)
-def test_a_location_that_none_can_be_is_refused_before_anything_is_sent(
+def test_invalid_location_is_rejected_before_any_request(
     emulator: Emulator, context: Context, location: Any, mode: str
 ) -> None:
     with pytest.raises(ValueError, match=r"location|path of an operation|connection's host"):
@@ -145,23 +153,23 @@ def test_a_location_that_none_can_be_is_refused_before_anything_is_sent(
     assert emulator.requests() == []
 
 
-def test_until_is_one_of_two_words() -> None:
+def test_invalid_until_is_rejected() -> None:
     with pytest.raises(ValueError, match="until must be one of completed, preview"):
         sensor("/api/operations/contoso$slow$2$preview", until="live")
 
 
-def test_the_location_is_templated_and_its_offer_names_the_mapped_task() -> None:
+def test_location_is_templated_and_names_the_mapped_task() -> None:
     task = sensor("/api/operations/contoso$web$2$preview?api-version=2017-10-31")
     assert set(task.template_fields) == {"cloud_partner_conn_id", "operation_location"}
     assert task.map_index_template == "{{ task.subject }}"
     assert task.subject == "contoso/web"
 
 
-# --- ends that are none ---
+# --- failures ---
 
 
 @all_modes
-def test_a_failure_carries_step_and_messages_and_is_not_retried(
+def test_failed_operation_fails_without_retries_and_says_why(
     emulator: Emulator, context: Context, mode: str
 ) -> None:
     location = CloudPartnerHook().go_live("failing")
@@ -174,19 +182,17 @@ def test_a_failure_carries_step_and_messages_and_is_not_retried(
 
 
 @all_modes
-def test_a_cancellation_is_told_and_not_retried(emulator: Emulator, context: Context, mode: str) -> None:
+def test_canceled_operation_fails_without_retries(emulator: Emulator, context: Context, mode: str) -> None:
     hook = CloudPartnerHook()
     location = hook.go_live("slow")
     hook.cancel("slow")
-    with pytest.raises(OperationCanceledError, match="canceled") as raised:
+    with pytest.raises(OperationCanceledError, match="was canceled") as raised:
         wait(context, location, mode)
     assert isinstance(raised.value, AirflowFailException)
 
 
 @two_modes
-def test_of_many_messages_twenty_are_kept_with_a_note(
-    emulator: Emulator, context: Context, mode: str
-) -> None:
+def test_error_contains_at_most_twenty_messages(emulator: Emulator, context: Context, mode: str) -> None:
     location = CloudPartnerHook().go_live("talkative")
     with pytest.raises(OperationFailedError) as raised:
         wait(context, location, mode)
@@ -197,7 +203,7 @@ def test_of_many_messages_twenty_are_kept_with_a_note(
 
 @all_modes
 @pytest.mark.parametrize("offer", ["failing", "talkative"])
-def test_a_failure_is_a_skip_with_soft_fail(
+def test_soft_fail_skips_a_failed_operation(
     emulator: Emulator, context: Context, offer: str, mode: str
 ) -> None:
     location = CloudPartnerHook().go_live(offer)
@@ -206,7 +212,7 @@ def test_a_failure_is_a_skip_with_soft_fail(
 
 
 @two_modes
-def test_what_failed_already_is_a_skip_with_soft_fail(
+def test_soft_fail_skips_an_operation_that_already_failed(
     emulator: Emulator, context: Context, mode: str
 ) -> None:
     hook = CloudPartnerHook()
@@ -217,41 +223,39 @@ def test_what_failed_already_is_a_skip_with_soft_fail(
 
 
 @all_modes
-def test_the_timeout_ends_the_wait(emulator: Emulator, context: Context, mode: str) -> None:
+def test_timeout_ends_polling(emulator: Emulator, context: Context, mode: str) -> None:
     with pytest.raises(AirflowSensorTimeout):
         wait(context, location_of(emulator, "going-live"), mode, timeout=0.2)
     assert operations(emulator, "going-live")[0]["submissionState"] == "running"
 
 
 @all_modes
-def test_the_timeout_is_a_skip_with_soft_fail(emulator: Emulator, context: Context, mode: str) -> None:
+def test_soft_fail_skips_a_timeout(emulator: Emulator, context: Context, mode: str) -> None:
     with pytest.raises(AirflowSkipException):
         wait(context, location_of(emulator, "going-live"), mode, timeout=0.2, soft_fail=True)
 
 
 @all_modes
-def test_the_timeout_ends_the_wait_in_an_outage_as_well(
-    emulator: Emulator, context: Context, mode: str
-) -> None:
+def test_timeout_ends_polling_in_an_outage(emulator: Emulator, context: Context, mode: str) -> None:
     emulator.inject(path=POLL, status=503, count=1000)
     with pytest.raises(AirflowSensorTimeout):
         wait(context, location_of(emulator, "going-live"), mode, timeout=0.3)
 
 
-def test_a_shorter_execution_timeout_holds_while_deferred(emulator: Emulator, context: Context) -> None:
+def test_shorter_execution_timeout_applies_while_deferred(emulator: Emulator, context: Context) -> None:
     limit = timedelta(seconds=0.2)
-    with pytest.raises(AirflowTaskTimeout, match="Gave up waiting for contoso/going-live"):
+    with pytest.raises(AirflowTaskTimeout, match="Polling of contoso/going-live timed out"):
         wait(context, location_of(emulator, "going-live"), DEFERRED, execution_timeout=limit)
 
 
-def test_airflow_gives_the_trigger_up_only_after_its_own_end(emulator: Emulator, context: Context) -> None:
+def test_deferral_timeout_is_later_than_the_triggers_own(emulator: Emulator, context: Context) -> None:
     deferred = deferral(sensor(location_of(emulator, "going-live"), timeout=100), context)
     assert deferred.timeout is not None
     assert timedelta(seconds=100) < deferred.timeout < timedelta(seconds=1000)
 
 
 @two_modes
-def test_a_403_ends_the_wait_with_its_error(emulator: Emulator, context: Context, mode: str) -> None:
+def test_403_ends_polling_at_once(emulator: Emulator, context: Context, mode: str) -> None:
     emulator.inject(path=POLL, status=403, skip=2, count=1000)
     with pytest.raises(PermissionDeniedError, match="managed application in local directory"):
         wait(context, location_of(emulator, "going-live"), mode)
@@ -259,9 +263,7 @@ def test_a_403_ends_the_wait_with_its_error(emulator: Emulator, context: Context
 
 
 @two_modes
-def test_a_401_that_no_fresh_token_cures_ends_the_wait_with_its_error(
-    emulator: Emulator, context: Context, mode: str
-) -> None:
+def test_401_with_a_fresh_token_ends_polling(emulator: Emulator, context: Context, mode: str) -> None:
     emulator.inject(path=POLL, status=401, skip=2, count=1000)
     with pytest.raises(AuthenticationError):
         wait(context, location_of(emulator, "going-live"), mode)
@@ -269,32 +271,130 @@ def test_a_401_that_no_fresh_token_cures_ends_the_wait_with_its_error(
 
 
 def gone(emulator: Emulator) -> str:
-    """The location of an operation that there is not."""
+    """The location of an unknown operation."""
     location = location_of(emulator, "going-live")
     return re.sub(r"[0-9a-f-]{36}", "00000000-0000-0000-0000-000000000000", location)
 
 
-@two_modes
-def test_a_lasting_404_ends_the_wait_with_its_error(emulator: Emulator, context: Context, mode: str) -> None:
+class StateStore(dict[str, Any]):
+    """Airflow's task state store."""
+
+    def set(self, key: str, value: Any) -> None:
+        self[key] = json.loads(json.dumps(value))
+
+
+with_store = pytest.mark.parametrize("store", [True, False], ids=["state store", "no state store"])
+
+
+@all_modes
+@with_store
+def test_not_found_is_final_after_the_same_time_in_every_mode(
+    emulator: Emulator, context: Context, mode: str, store: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(polling, "NOT_FOUND_SECONDS", 1.0)
+    context |= {"task_state_store": StateStore()} if store else {}
+    location = gone(emulator)
+    before = time.monotonic()
     with pytest.raises(NotFoundError):
-        wait(context, gone(emulator), mode)
-    assert 5 <= len(polls(emulator)) <= 20
+        wait(context, location, mode)
+    assert time.monotonic() - before >= 1
 
 
-def test_a_lasting_404_ends_a_rescheduled_wait_as_well(emulator: Emulator, context: Context) -> None:
-    """Each poll is a process of its own; an hour after the first one, they are not the first minutes."""
-    context["ti"].first_reschedule_date = datetime.now(UTC) - timedelta(hours=1)
+@with_store
+def test_rescheduled_poll_holds_no_worker_after_a_404(
+    emulator: Emulator, context: Context, log: Log, store: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(time, "sleep", lambda _: pytest.fail("the task sleeps in the worker"))
+    context |= {"task_state_store": StateStore()} if store else {}
+    location = gone(emulator)
+    for number in (1, 2, 3):
+        before = datetime.now(UTC)
+        with pytest.raises(AirflowRescheduleException) as rescheduled:
+            sensor(location, RESCHEDULE, poke_interval=30, max_wait=600, timeout=604800).execute(context)
+        context["ti"].first_reschedule_date = context["ti"].first_reschedule_date or before
+        assert len(polls(emulator)) == number
+        pause = (rescheduled.value.reschedule_date - before).total_seconds()
+        assert pause == pytest.approx(30 * (2 ** (number - 1) if store else 1), rel=0.2)
+        announced = re.findall(r"Next poll in (\S+) s", log.lines[-1])
+        assert [float(seconds) for seconds in announced] == pytest.approx([pause], rel=0.05)
 
-    def poll_until_it_ends() -> None:
-        for _ in range(20):
-            with suppress(AirflowRescheduleException):
-                sensor(gone(emulator), RESCHEDULE, timeout=timedelta(days=1)).execute(context)
 
-    with pytest.raises(NotFoundError):
-        poll_until_it_ends()
+def test_late_404_of_a_rescheduled_sensor_is_not_final(emulator: Emulator, context: Context) -> None:
+    """With the state store, a 404 counts from the first one, and not from the start."""
+    context |= {"task_state_store": StateStore()}
+    location = location_of(emulator, "going-live")
+    context["ti"].first_reschedule_date = datetime.now(UTC) - timedelta(days=2)
+    emulator.inject(path=POLL, status=404, skip=1, count=3)
+    for _ in range(4):
+        with pytest.raises(AirflowRescheduleException):
+            sensor(location, RESCHEDULE, timeout=604800).execute(context)
+    assert emulator.faults() == []
 
 
-# --- what a wait survives ---
+@pytest.mark.parametrize("lasts", [True, False])
+def test_late_404_without_a_state_store_is_confirmed(
+    emulator: Emulator, context: Context, lasts: bool
+) -> None:
+    location = location_of(emulator, "going-live")
+    context["ti"].first_reschedule_date = datetime.now(UTC) - timedelta(days=2)
+    emulator.inject(path=POLL, status=404, count=3 if lasts else 2)
+    with pytest.raises(NotFoundError if lasts else AirflowRescheduleException):
+        sensor(location, RESCHEDULE, timeout=604800).execute(context)
+    assert len(polls(emulator)) == 3
+
+
+@pytest.mark.parametrize(
+    "value",
+    [None, "text", {}, {"started_at": 0.0, "state": {}}, {"started_at": 1e12, "state": {"steps": 5}}],
+    ids=str,
+)
+def test_stale_or_invalid_stored_state_is_ignored(emulator: Emulator, context: Context, value: Any) -> None:
+    context |= {"task_state_store": StateStore(cloud_partner_poll_state=value)}
+    context["ti"].first_reschedule_date = datetime.now(UTC) - timedelta(seconds=10)
+    with pytest.raises(AirflowRescheduleException):
+        sensor(location_of(emulator, "going-live"), RESCHEDULE).execute(context)
+    assert context["task_state_store"]["cloud_partner_poll_state"]["state"]["faults"] == 0
+
+
+def test_failing_state_store_does_not_fail_the_task(emulator: Emulator, context: Context, log: Log) -> None:
+    broken = SimpleNamespace(get=lambda _: 1 / 0, set=lambda *_: 1 / 0)
+    context |= {"task_state_store": broken}
+    context["ti"].first_reschedule_date = datetime.now(UTC) - timedelta(seconds=10)
+    with pytest.raises(AirflowRescheduleException):
+        sensor(location_of(emulator, "going-live"), RESCHEDULE).execute(context)
+    assert len(log.containing("task state store: division by zero")) == 2
+
+
+def test_rescheduled_sensor_logs_each_change_once(emulator: Emulator, context: Context, log: Log) -> None:
+    context |= {"task_state_store": StateStore()}
+    emulator.inject(path=POLL, status=500, skip=5)
+    counted: list[int] = []
+
+    def cancel() -> None:
+        counted.append(len(log.containing("operation is running")))
+        CloudPartnerHook().cancel("going-live")
+
+    log.react("polling continues", cancel)
+    with pytest.raises(OperationCanceledError):
+        wait(context, location_of(emulator, "going-live"), RESCHEDULE)
+    assert counted == [1]
+
+
+@pytest.mark.parametrize("mode", [POKE, RESCHEDULE])
+def test_silent_fail_does_not_poll_without_a_pause(
+    emulator: Emulator, context: Context, mode: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pauses: list[float] = []
+    monkeypatch.setattr("airflow_provider_cpp.core.polling.Poller.request", lambda *_: 1 / 0)
+    task = sensor(location_of(emulator, "going-live"), mode, silent_fail=True, poke_interval=30, timeout=60)
+    for _ in range(2):
+        with suppress(ZeroDivisionError):
+            task.poke(context)
+        pauses.append(task._get_next_poke_interval(0, lambda: 1.0, 1))
+    assert pauses == [30, 30]
+
+
+# --- faults ---
 
 HTML = "<html><h1>Bad gateway</h1></html>"
 SURVIVED = {
@@ -321,19 +421,19 @@ SURVIVED = {
 
 @two_modes
 @pytest.mark.parametrize("fault", SURVIVED.values(), ids=SURVIVED)
-def test_a_fault_does_not_end_the_wait(
+def test_transient_fault_does_not_end_polling(
     emulator: Emulator, context: Context, fault: dict[str, Any], mode: str, log: Log
 ) -> None:
     emulator.inject(path=POLL, count=4, **fault)
     location = CloudPartnerHook().go_live("quick")
     assert wait(context, location, mode)["status"] == "succeeded"
     assert sum(poll["fault"] is not None for poll in polls(emulator)) == 4
-    assert log.containing("the wait goes on")
-    assert log.containing("answers again")
+    assert log.containing("polling continues")
+    assert log.containing("responds again")
 
 
 @two_modes
-def test_an_answer_that_takes_too_long_does_not_end_the_wait(
+def test_slow_response_does_not_end_polling(
     emulator: Emulator, connect: Connect, context: Context, mode: str
 ) -> None:
     connect(emulator, extra={"timeout": 0.5})
@@ -345,7 +445,7 @@ def test_an_answer_that_takes_too_long_does_not_end_the_wait(
 
 
 @two_modes
-def test_an_outage_of_the_identity_host_does_not_end_the_wait(
+def test_outage_of_the_identity_host_does_not_end_polling(
     emulator: Emulator, context: Context, mode: str, log: Log
 ) -> None:
     location = CloudPartnerHook().go_live("quick")
@@ -355,31 +455,31 @@ def test_an_outage_of_the_identity_host_does_not_end_the_wait(
 
 
 @two_modes
-def test_revoked_tokens_do_not_end_the_wait(
+def test_revoked_token_does_not_end_polling(
     emulator: Emulator, context: Context, mode: str, log: Log
 ) -> None:
     location = CloudPartnerHook().go_live("quick")
     answer_in_turn(emulator, [], [])
     emulator.inject(path=POLL, status=500)
-    log.react("the wait goes on", emulator.revoke_tokens)
+    log.react("polling continues", emulator.revoke_tokens)
     assert wait(context, location, mode)["status"] == "succeeded"
     assert [poll["status"] for poll in polls(emulator)][:5] == [200, 200, 500, 401, 200]
 
 
 @two_modes
 @pytest.mark.parametrize(("status", "polls_before"), [(429, 0), (503, 2)])
-def test_retry_after_is_honoured(
+def test_retry_after_is_honored(
     emulator: Emulator, context: Context, status: int, polls_before: int, mode: str
 ) -> None:
     location = CloudPartnerHook().go_live("quick")
     answer_in_turn(emulator, *[[]] * polls_before)
     emulator.inject(path=POLL, status=status, headers={"Retry-After": "1"})
     wait(context, location, mode)
-    asked = [datetime.fromisoformat(poll["time"]) for poll in polls(emulator)[polls_before:]]
-    assert asked[1] - asked[0] >= timedelta(seconds=1)
+    times = [datetime.fromisoformat(poll["time"]) for poll in polls(emulator)[polls_before:]]
+    assert times[1] - times[0] >= timedelta(seconds=1)
 
 
-def test_retry_after_is_honoured_when_rescheduled(emulator: Emulator, context: Context) -> None:
+def test_retry_after_is_honored_in_reschedule_mode(emulator: Emulator, context: Context) -> None:
     emulator.inject(path=POLL, status=429, headers={"Retry-After": "50"})
     before = datetime.now(UTC)
     with pytest.raises(AirflowRescheduleException) as rescheduled:
@@ -388,7 +488,7 @@ def test_retry_after_is_honoured_when_rescheduled(emulator: Emulator, context: C
 
 
 @two_modes
-def test_an_emulator_that_is_killed_and_restarted_does_not_end_the_wait(
+def test_restart_of_the_service_does_not_end_polling(
     connect: Connect, context: Context, seed_file: str, tmp_path: Path, mode: str, log: Log
 ) -> None:
     arguments = ("--seed", seed_file, "--time-scale", str(TIME_SCALE), "--state", str(tmp_path / "state"))
@@ -402,21 +502,21 @@ def test_an_emulator_that_is_killed_and_restarted_does_not_end_the_wait(
         connect(emulator)
         location = CloudPartnerHook().go_live("quick")
         answer_in_turn(emulator, [])
-        log.react("operation running", emulator.kill)
-        log.react("the wait goes on", restart)
+        log.react("operation is running", emulator.kill)
+        log.react("polling continues", restart)
         assert wait(context, location, mode)["status"] == "succeeded"
-    assert log.containing("answers again")
+    assert log.containing("responds again")
 
 
-# --- what the log says ---
+# --- log ---
 
 
 @two_modes
-def test_the_signoff_is_told_of_once_and_the_wait_goes_on(
+def test_awaited_signoff_is_one_warning_and_polling_continues(
     emulator: Emulator, context: Context, mode: str, log: Log
 ) -> None:
     emulator.inject(path=POLL, status=500, skip=5)
-    log.react("the wait goes on", lambda: CloudPartnerHook().go_live("slow"))
+    log.react("polling continues", lambda: CloudPartnerHook().go_live("slow"))
     result = wait(context, location_of(emulator, "slow", "publish"), mode)
     assert result["status"] == "succeeded"
     assert len(polls(emulator)) >= 7
@@ -424,18 +524,18 @@ def test_the_signoff_is_told_of_once_and_the_wait_goes_on(
 
 
 @two_modes
-def test_an_unknown_status_is_told_of_once_and_the_wait_goes_on(
+def test_unknown_status_is_one_warning_and_polling_continues(
     emulator: Emulator, context: Context, mode: str, log: Log
 ) -> None:
     body = json.dumps({"status": "pondering", "steps": [], "messages": []})
     emulator.inject(path=POLL, count=5, replace={"body": body})
     location = CloudPartnerHook().go_live("quick")
     assert wait(context, location, mode)["status"] == "succeeded"
-    assert len(log.containing("unknown operation status 'pondering'")) == 1
+    assert len(log.containing("the unknown status 'pondering'")) == 1
 
 
 @two_modes
-def test_a_poll_that_brings_nothing_new_is_not_logged(
+def test_poll_without_a_change_is_not_logged(
     emulator: Emulator, context: Context, mode: str, log: Log
 ) -> None:
     counted: list[int] = []
@@ -446,15 +546,15 @@ def test_a_poll_that_brings_nothing_new_is_not_logged(
         counted.append(len(log.containing("contoso/going-live")) - 1)
         CloudPartnerHook().cancel("going-live")
 
-    log.react("the wait goes on", cancel)
+    log.react("polling continues", cancel)
     with pytest.raises(OperationCanceledError):
         wait(context, location, mode)
-    assert len(log.containing("Live inProgress")) == 1
+    assert len(log.containing("Live is in progress")) == 1
     assert counted == [2]  # the step, and the operation
 
 
 @two_modes
-def test_each_step_that_changes_or_moves_on_is_logged_once(
+def test_each_change_of_a_step_is_logged_once(
     emulator: Emulator, context: Context, mode: str, log: Log
 ) -> None:
     answer_in_turn(
@@ -467,20 +567,18 @@ def test_each_step_that_changes_or_moves_on_is_logged_once(
         [("Certification", 100), ("Provisioning", 10)],
     )
     wait(context, location_of(emulator, "live"), mode)
-    said = [line.split(": ", 1)[1] for line in log.containing("contoso/live: ") if " %" in line]
-    assert [line.partition(" %")[0] for line in said] == [
-        "Certification inProgress 0",
-        "Certification inProgress 40",
-        "Certification complete 100",
-        "Provisioning inProgress 10",
-        "Live complete 100",
+    lines = [line.split(": ", 1)[1] for line in log.containing("contoso/live: step ")]
+    assert [line.partition(". Next poll")[0].removesuffix(".") for line in lines] == [
+        "step Certification is in progress (0 %)",
+        "step Certification is in progress (40 %)",
+        "step Certification is complete",
+        "step Provisioning is in progress (10 %)",
+        "step Live is complete",
     ]
 
 
-def test_the_log_of_a_rescheduled_wait_tells_when_the_next_poll_is_due(
-    emulator: Emulator, context: Context, log: Log
-) -> None:
-    """The interval grows with the age of the wait, which began two days ago."""
+def test_reschedule_date_is_the_announced_next_poll(emulator: Emulator, context: Context, log: Log) -> None:
+    """The interval grows with the age of the polling, here two days."""
     context["ti"].first_reschedule_date = datetime.now(UTC) - timedelta(days=2)
     task = sensor(
         location_of(emulator, "going-live"), RESCHEDULE, poke_interval=30, max_wait=600, timeout=604800
@@ -490,12 +588,12 @@ def test_the_log_of_a_rescheduled_wait_tells_when_the_next_poll_is_due(
         task.execute(context)
     due = (rescheduled.value.reschedule_date - before).total_seconds()
     assert due > 400
-    (said,) = re.findall(r"(?i)next poll in (\S+) s", "\n".join(log.lines))
-    assert float(said) == pytest.approx(due, rel=0.2)
+    (announced,) = re.findall(r"Next poll in (\S+) s", "\n".join(log.lines))
+    assert float(announced) == pytest.approx(due, rel=0.05)
 
 
 @two_modes
-def test_no_secret_is_logged(emulator: Emulator, context: Context, mode: str, log: Log) -> None:
+def test_log_contains_no_secret(emulator: Emulator, context: Context, mode: str, log: Log) -> None:
     emulator.inject(path=POLL, status=500, count=2)
     location = CloudPartnerHook().go_live("quick")
     wait(context, location, mode)

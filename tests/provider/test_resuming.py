@@ -77,7 +77,7 @@ def test_resumed_task_keeps_its_publisher(emulator: Emulator, context: Context) 
 @pytest.mark.parametrize("event", [None, "", [], {}, {"location": None}, {"location": "nowhere"}], ids=str)
 def test_unreadable_event_leaves_the_name(context: Context, event: Any) -> None:
     resumed = go_live("slow")
-    with pytest.raises(Exception, match=r"can't be read|invalid event"):
+    with pytest.raises(Exception, match="invalid event"):
         resumed.execute_complete(context, event)
     assert resumed.subject == "slow"
 
@@ -109,7 +109,7 @@ def test_execution_timeout_limits_a_deferred_wait_as_a_whole(
         tasks = [OperationSensor(task_id="wait", operation_location=location, **limits) for _ in range(2)]
     start = time.monotonic()
     deferred = deferral(tasks[0], context)
-    with pytest.raises(AirflowTaskTimeout, match="contoso/slow"):
+    with pytest.raises(AirflowTaskTimeout, match="Polling of contoso/slow"):
         resume(tasks[1], context, deferred)
     assert 0.5 <= time.monotonic() - start < 20
 

@@ -121,7 +121,7 @@ def test_the_log_of_a_wait_has_no_token_that_was_shown(
         with pytest.raises(AirflowSensorTimeout) as raised:
             task.execute({})
         assert_unseen(gateway, str(raised.value))
-    assert log.containing("the wait goes on")
+    assert log.containing("polling continues")
     assert_unseen(gateway, *log.lines)
 
 

@@ -332,5 +332,5 @@ def test_an_event_of_an_error_has_no_secret(
     emulator.clear_faults()
     emulator.inject(path="/operations/", status=403)
     event = event_of(deferred)
-    assert event["end"] == "error"
+    assert event["status"] == "error"
     check(recorded, gateway, principal, ("event", json.dumps(event)))

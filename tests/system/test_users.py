@@ -255,7 +255,7 @@ def test_execution_timeout_ends_a_deferred_wait(
     assert states_of(airflow, *acted[name]) == {"go_live": "failed", "announce": "upstream_failed"}
     log = airflow.task_log(tasks_of(airflow, *acted[name])["go_live", -1])
     assert "Pausing task as DEFERRED" in log
-    assert re.search("AirflowTaskTimeout.*Gave up waiting for .* after 0:00:20", log, re.DOTALL)
+    assert re.search("AirflowTaskTimeout.*Polling of .* timed out after 0:00:20", log, re.DOTALL)
     wait_for_the_service(emulator, name, end)
     assert sent(emulator, name) == requests
 

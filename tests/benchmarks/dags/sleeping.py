@@ -32,4 +32,4 @@ class SleepTrigger(BaseTrigger):
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Sleep once."""
         await asyncio.sleep(self.until - time.time())
-        yield TriggerEvent({"end": "succeeded"})
+        yield TriggerEvent({"status": "succeeded"})
