@@ -280,7 +280,7 @@ def _after_error(
         state = replace(state, not_found=state.not_found + 1, not_found_since=since)
         is_final = now - since >= NOT_FOUND_SECONDS
         problem = (
-            f"404 Not Found (for {_number(max(0.0, now - since))} s; final after "
+            f"{'404 Not Found' if error.status else 'not found'} (for {_number(max(0.0, now - since))} s; final after "
             f"{_number(NOT_FOUND_SECONDS)} s)"
         )
         seconds = spec.interval(now, faults=state.not_found - 1, jitter=jitter)

@@ -20,6 +20,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from harness import STRANGER, deferral, operations, resume
 
+from airflow_provider_cpp.core import polling
 from airflow_provider_cpp.exceptions import CloudPartnerError, NotFoundError
 from airflow_provider_cpp.hooks import cloud_partner
 from airflow_provider_cpp.hooks.cloud_partner import CloudPartnerHook
@@ -365,6 +366,7 @@ def test_connection_that_airflow_cannot_decrypt_is_a_value_error(
 
 def test_missing_connection_is_reported(use: Callable[[], None], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("AIRFLOW_CONN_CLOUD_PARTNER_DEFAULT")
+    monkeypatch.setattr(polling, "NOT_FOUND_SECONDS", 0.2)
     # Test Connection returns the message, which `use` raises; the triggerer reports it like a lasting 404.
     with pytest.raises(
         (AirflowNotFoundException, NotFoundError, ValueError), match="'cloud_partner_default' is not defined"
