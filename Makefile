@@ -54,7 +54,7 @@ services:  ## Install PostgreSQL and Redis from Debian, for tests on a productio
 lint: $(READY)  ## Check style and types
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
-	$(BIN)/mypy --strict airflow_provider_cpp
+	$(BIN)/mypy --strict airflow_provider_cpp tests/typing/api.py
 
 screenshots: $(READY)  ## Regenerate the screenshots in the documentation (needs make browser services)
 	$(BIN)/python -m pytest tests/system -k "connection_form or links or approval_page" --screenshots docs/images

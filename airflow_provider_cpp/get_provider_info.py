@@ -30,7 +30,7 @@ def get_provider_info() -> dict[str, Any]:
             }
         ],
         "hooks": [_modules("hooks")],
-        "operators": [_modules("operators", "cloud_partner", "offers")],
+        "operators": [_modules("operators", "cloud_partner", "offers", "approval")],
         "sensors": [_modules("sensors")],
         "triggers": [_modules("triggers")],
         "extra-links": [

@@ -11,7 +11,10 @@ from packaging.version import Version
 if TYPE_CHECKING:
     from datetime import datetime
 
-AIRFLOW_V_3_3_PLUS: bool = Version(Version(__version__).base_version) >= Version("3.3")
+_VERSION = Version(Version(__version__).base_version)
+
+AIRFLOW_V_3_1_PLUS: bool = Version("3.1") <= _VERSION
+AIRFLOW_V_3_3_PLUS: bool = Version("3.3") <= _VERSION
 
 #: Whether a task's context has `task_state_store`, which survives retries and clears.
 HAS_TASK_STATE_STORE: bool = AIRFLOW_V_3_3_PLUS

@@ -2,28 +2,18 @@
 
 from __future__ import annotations
 
-import inspect
 import os
 import sys
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
 
-from sphinx.util.inspect import stringify_signature
-
-# The package as it is here, whatever is installed; and Airflow as it is when nobody has set it up.
+# Import the package from this repository, and Airflow with its default configuration.
 sys.path.insert(0, str(Path(__file__).parent.parent))
 _home = tempfile.TemporaryDirectory(prefix="airflow-home-")
 os.environ["AIRFLOW_HOME"] = _home.name
 
 # ruff: noqa: E402 - Airflow reads its settings when it is imported
-from airflow_provider_cpp import __version__, task_groups
-from airflow_provider_cpp.core.polling import Until
-from airflow_provider_cpp.operators.base import IfDone
-from airflow_provider_cpp.release.submission import IfRunning
-
-if TYPE_CHECKING:
-    from sphinx.application import Sphinx
+from airflow_provider_cpp import __version__
 
 project = "airflow-provider-cpp"
 author = "the contributors of airflow-provider-cpp"
@@ -32,7 +22,7 @@ release = version = __version__
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "docs.index_messages"]
 exclude_patterns = ["_build", "examples"]
-# In docstrings, `what stands in single backticks` is code.
+# In docstrings, `single backticks` mark code.
 default_role = "code"
 highlight_language = "none"
 myst_heading_anchors = 3
@@ -51,8 +41,8 @@ autodoc_typehints_format = "short"
 autodoc_preserve_defaults = True
 python_maximum_signature_line_length = 100
 
-# Sphinx asks nobody else what these are: names of Airflow and of the standard library, names that are only
-# there for type checkers, and what isn't part of the public surface.
+# Sphinx cannot resolve these names: names of Airflow and of the standard library, names that only type
+# checkers import, and names that are not public.
 nitpick_ignore_regex = [
     ("py:.*", r"(airflow|aiohttp|requests|datetime|collections|typing|types|enum)\..*"),
     (
@@ -61,64 +51,10 @@ nitpick_ignore_regex = [
     ),
     (
         "py:.*",
-        r"(Any|Callable|Change|Connection|Context|IfDone|IfRunning|Iterable|Json|Mapping|Sequence|Until)",
+        r"(Any|Callable|Change|Connection|Context|IfDone|IfRunning|Iterable|Json|Mapping|Sequence|Slot|TaskGroup|Until|XComArg)",
     ),
     (
         "py:.*",
         r"(T|date|datetime|timedelta|requests\.Session|AsyncIterator|TriggerEvent|ClassVar|PollSpec|Progress)",
     ),
 ]
-
-
-# The source has names for these; users write what they stand for.
-_ALIASES = {
-    name: f"Literal[{', '.join(map(repr, get_args(choices)))}]"
-    for name, choices in {"IfDone": IfDone, "IfRunning": IfRunning, "Until": Until}.items()
-} | {"Change": "Mapping[str, Any] | Callable[..., Any] | str"}
-
-
-def _as_function() -> object:
-    """Return `release_offer` as the function that users take it for: an instance has no signature to show."""
-
-    def release_offer() -> None: ...
-
-    offer, publisher, *options = inspect.signature(task_groups._release).parameters.values()
-    group_id = inspect.Parameter(
-        "group_id", inspect.Parameter.KEYWORD_ONLY, default=None, annotation="str | None"
-    )
-    options.insert(1, group_id)
-    release_offer.__signature__ = inspect.Signature([offer, publisher, *options])  # type: ignore[attr-defined]
-    release_offer.__doc__ = task_groups.release_offer.__doc__
-    release_offer.__module__ = task_groups.__name__
-    return release_offer
-
-
-def _with_inherited(_: Sphinx, what: str, __: str, its: Any, *___: Any) -> tuple[str, None] | None:
-    """Return the signature of an operator or sensor with what it hands on to those that it builds on."""
-    if what != "class" or not its.__module__.startswith(
-        ("airflow_provider_cpp.op", "airflow_provider_cpp.se")
-    ):
-        return None
-    found: dict[str, inspect.Parameter] = {}
-    ours = [
-        base
-        for base in its.__mro__
-        if base.__module__.startswith("airflow_provider_cpp.") and "__init__" in vars(base)
-    ]
-    for base in reversed(ours):
-        found |= inspect.signature(base).parameters
-    keywords = [
-        parameter.replace(annotation=_ALIASES.get(parameter.annotation, parameter.annotation))
-        for parameter in found.values()
-        if parameter.kind is inspect.Parameter.KEYWORD_ONLY
-    ]
-    keywords.sort(key=lambda parameter: parameter.default is not inspect.Parameter.empty)
-    return stringify_signature(inspect.Signature([*keywords, found["kwargs"]])), None
-
-
-task_groups.release_offer = _as_function()  # type: ignore[assignment]
-
-
-def setup(app: Sphinx) -> None:
-    """Let autodoc show what users give."""
-    app.connect("autodoc-process-signature", _with_inherited)

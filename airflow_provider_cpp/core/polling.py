@@ -279,10 +279,9 @@ def _after_error(
         since = now if state.not_found_since is None else state.not_found_since
         state = replace(state, not_found=state.not_found + 1, not_found_since=since)
         is_final = now - since >= NOT_FOUND_SECONDS
-        problem = (
-            f"{'404 Not Found' if error.status else 'not found'} (for {_number(max(0.0, now - since))} s; final after "
-            f"{_number(NOT_FOUND_SECONDS)} s)"
-        )
+        word = "404 Not Found" if error.status else "not found"
+        age, limit = _number(max(0.0, now - since)), _number(NOT_FOUND_SECONDS)
+        problem = f"{word} (for {age} s; final after {limit} s)"
         seconds = spec.interval(now, faults=state.not_found - 1, jitter=jitter)
     else:
         state = replace(state, faults=state.faults + 1, not_found=0, not_found_since=None)

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import math
 from contextlib import suppress
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.providers.common.compat.sdk import AirflowSkipException, AirflowTaskTimeout, BaseOperator
 
 from airflow_provider_cpp import version_compat
+from airflow_provider_cpp.arguments import IfDone, IfRunning, check_argument, check_literal
 from airflow_provider_cpp.constants import DEFAULT_CONN_ID
-from airflow_provider_cpp.core.errors import CloudPartnerError
+from airflow_provider_cpp.core.errors import CloudPartnerError, NotFoundError
 from airflow_provider_cpp.core.http import quote_segment
 from airflow_provider_cpp.core.polling import FAILURE_STATUSES, SUCCESS_STATUSES, Poller
 from airflow_provider_cpp.links.cloud_partner import LinksMixin
-from airflow_provider_cpp.mixins import NAME, NameMixin
+from airflow_provider_cpp.offer_task import MAP_INDEX_TEMPLATE, OfferTask
 from airflow_provider_cpp.polling import PollingMixin
 from airflow_provider_cpp.portal.locations import offer_in_location
 from airflow_provider_cpp.portal.targets import OperationTarget
@@ -26,22 +26,18 @@ from airflow_provider_cpp.triggers.cloud_partner import OperationTrigger
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from airflow.providers.common.compat.sdk import Context
+    from airflow.providers.common.compat.sdk import Context, XComArg
 
     from airflow_provider_cpp.hooks.cloud_partner import CloudPartnerHook
     from airflow_provider_cpp.links.cloud_partner import OfferLink
-    from airflow_provider_cpp.release.submission import IfRunning, Submitter
+    from airflow_provider_cpp.release.submission import Submitter
 
 
-#: What to do when there is nothing to do.
-IfDone = Literal["submit", "skip", "succeed"]
-
-
-class OfferOperator(TemplateMixin, NameMixin, LinksMixin, BaseOperator):
-    """Do something with one offer.
+class OfferOperator(TemplateMixin, OfferTask, LinksMixin, BaseOperator):
+    """Base class of the operators on one offer.
 
     :param offer_id: id of the offer (templated)
-    :param publisher_id: id of the publisher; by default the connection's (templated)
+    :param publisher_id: id of the publisher; by default the connection's publisher (templated)
     :param cloud_partner_conn_id: id of the connection (templated)
     """
 
@@ -51,78 +47,82 @@ class OfferOperator(TemplateMixin, NameMixin, LinksMixin, BaseOperator):
     def __init__(
         self,
         *,
-        offer_id: str,
-        publisher_id: str | None = None,
-        cloud_partner_conn_id: str = DEFAULT_CONN_ID,
-        map_index_template: str | None = NAME,
+        offer_id: str | XComArg,
+        publisher_id: str | XComArg | None = None,
+        cloud_partner_conn_id: str | XComArg | None = DEFAULT_CONN_ID,
+        map_index_template: str | None = MAP_INDEX_TEMPLATE,
         **kwargs: Any,
     ) -> None:
         super().__init__(map_index_template=map_index_template, **kwargs)
-        self.offer_id = offer_id
-        self.publisher_id = publisher_id
-        self.cloud_partner_conn_id = cloud_partner_conn_id
+        self.offer_id = check_literal("offer_id", offer_id)
+        self.publisher_id = check_literal("publisher_id", publisher_id)
+        self.cloud_partner_conn_id = check_literal("cloud_partner_conn_id", cloud_partner_conn_id)
 
     def _open(self) -> tuple[CloudPartnerHook, str]:
-        """Return the hook, and the publisher's id; both ids are checked.
+        """Return the hook and the id of the publisher, after both ids were checked.
 
-        :raises ValueError: an id or the connection can't be used
+        :raises ValueError: an id or the connection is not usable
         """
-        from airflow_provider_cpp.hooks.cloud_partner import CloudPartnerHook
-
-        hook = CloudPartnerHook(self.cloud_partner_conn_id)
-        self.publisher_id = hook.settings.publisher(self.publisher_id)
-        quote_segment(self.publisher_id, "publisher_id")
+        publisher_id: str = self.hook.settings.publisher(self.publisher_id)
+        self.publisher_id = publisher_id
+        quote_segment(publisher_id, "publisher_id")
         quote_segment(self.offer_id, "offer_id")
-        return hook, self.publisher_id
+        return self.hook, publisher_id
 
 
 class OperationOperator(PollingMixin, OfferOperator):
-    """Start an operation that takes hours or days, and wait for it with `wait_for_completion`."""
+    """Base class of the operators that start an operation at the service, and can wait for its end."""
 
-    # The states of the operation in which the wait ends well, and badly.
+    # Statuses of the operation with which the task succeeds and fails.
     _until: ClassVar[tuple[str, ...]] = SUCCESS_STATUSES["completed"]
     _fail_on: ClassVar[tuple[str, ...]] = FAILURE_STATUSES
-    # The pages that the offer has from the beginning of the operation, and after its good end.
+    # Pages of the offer that exist when the operation starts, and after it succeeded.
     _pages_begun: ClassVar[tuple[OfferLink, ...]] = ()
     _pages_done: ClassVar[tuple[OfferLink, ...]] = ()
 
     def __init__(
         self,
         *,
-        wait_for_completion: bool = False,
-        deferrable: bool = True,
-        poke_interval: timedelta | float = 30,
-        max_wait: timedelta | float = 600,
-        timeout: timedelta | float = timedelta(days=7),
+        wait_for_completion: bool,
+        deferrable: bool,
+        poke_interval: timedelta | float,
+        max_wait: timedelta | float,
+        timeout: timedelta | float,
         cancel_on_kill: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.wait_for_completion = wait_for_completion
-        self.deferrable = deferrable
-        self.poke_interval = to_seconds("poke_interval", poke_interval)
-        self.max_wait = to_seconds("max_wait", max_wait)
-        self.timeout = to_seconds("timeout", timeout)
-        self.cancel_on_kill = cancel_on_kill
+        self.wait_for_completion = check_literal("wait_for_completion", wait_for_completion)
+        self.deferrable = check_literal("deferrable", deferrable)
+        self.poke_interval = check_literal("poke_interval", poke_interval)
+        self.max_wait = check_literal("max_wait", max_wait)
+        self.timeout = check_literal("timeout", timeout)
+        self.cancel_on_kill = check_literal("cancel_on_kill", cancel_on_kill)
         self._location: str | None = None
         self._task_instance: Any = None
 
+    def _is_permanent(self, error: Exception) -> bool:
+        # A 404 of the operation, unlike one of the offer, may be cured by another try.
+        is_operations = isinstance(error, NotFoundError) and self._location is not None
+        return super()._is_permanent(error) and not is_operations
+
     def _begin(self, hook: CloudPartnerHook, publisher_id: str, context: Context) -> str | None:
-        """Begin the operation and return its Location; None if there is none to wait for."""
+        """Start the operation and return its Location; None if there is no operation to wait for."""
         raise NotImplementedError
 
     def execute(self, context: Context) -> str | None:
-        """Begin the operation, and wait for it if asked for."""
+        """Start the operation, and wait for its end if `wait_for_completion` is set."""
         hook, publisher_id = self._open()
         location = self._begin(hook, publisher_id, context)
         if location is not None:
             self._show(self._pages_begun, publisher_id, self.offer_id)
         if location is None or not self.wait_for_completion:
             return location
-        # Pushed before polling starts: the UI shows it, and a kill can cancel the operation.
+        # Before the polling, so that the UI shows the location and a kill can cancel the operation.
         self._location = location
         self._task_instance = context["ti"]
-        context["ti"].xcom_push(key="return_value", value=location)
+        if self.do_xcom_push:
+            context["ti"].xcom_push(key="return_value", value=location)
         spec = self._make_spec(self.subject, until=self._until, fail_on=self._fail_on, max_wait=self.max_wait)
         try:
             event = self._poll_to_end(hook, Poller(spec, OperationTarget(location)))
@@ -142,10 +142,10 @@ class OperationOperator(PollingMixin, OfferOperator):
         )
 
     def execute_complete(self, context: Context, event: Any) -> str:
-        """Return the Location path of the operation that ended, or raise how it ended."""
+        """Return the Location path of the operation, or raise the error with which it ended."""
         self._location = event.get("location") if isinstance(event, dict) else None
         with suppress(ValueError, TypeError):
-            # For the name in the grid: the connection's publisher is not known in this process.
+            # For the name in the grid, if the connection could not be read.
             self.publisher_id = self.publisher_id or offer_in_location(self._location or "")[0]
         try:
             location = str(self._read_event(event)["location"])
@@ -227,21 +227,19 @@ class OperationOperator(PollingMixin, OfferOperator):
 
 
 def to_version(value: Any) -> int | None:
-    """Return a version's number, which is text when it comes from a template.
+    """Return the number of a version; templates render it as text.
 
-    :raises ValueError: it is none
+    :raises ValueError: the value is not a whole number from 1
     """
-    if value is None or (isinstance(value, int) and not isinstance(value, bool) and value > 0):
-        return value
-    if isinstance(value, str) and value.isascii() and value.isdigit() and int(value) > 0:
-        return int(value)
-    raise ValueError(f"version must be a whole number from 1, not {value!r}")
+    version: int | None = check_argument("version", value)
+    return version
 
 
 def run_started_at(dag_run: Any) -> datetime | None:
-    """Return when a Dag run began.
+    """Return the time when a Dag run started.
 
-    Clearing sets its `start_date` anew, but not when it was due. That is long before a backfill began.
+    Clearing a run resets its `start_date`, but not the time when it was due. In a backfill, that time is long
+    before the start.
     """
     is_cleared = getattr(dag_run, "clear_number", None) != 0
     due = ("run_after", "data_interval_end") if is_cleared else ()
@@ -249,18 +247,3 @@ def run_started_at(dag_run: Any) -> datetime | None:
         if isinstance(moment := getattr(dag_run, name, None), datetime):
             return moment
     return None
-
-
-def check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
-    """Raise `ValueError` if an argument is none of the choices."""
-    if value not in choices:
-        raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}; not {value!r}")
-
-
-def to_seconds(name: str, value: timedelta | float) -> float:
-    """Return an argument that is a timedelta or seconds as seconds, 0 or more."""
-    seconds = value.total_seconds() if isinstance(value, timedelta) else value
-    is_number = isinstance(seconds, int | float) and not isinstance(seconds, bool)
-    if not (is_number and math.isfinite(seconds) and seconds >= 0):
-        raise ValueError(f"{name} must be a timedelta or a number of seconds from 0; not {value!r}")
-    return float(seconds)

@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any
 
+from airflow_provider_cpp.arguments import IfDone, IfRunning, check_literal
+from airflow_provider_cpp.constants import DEFAULT_CONN_ID
 from airflow_provider_cpp.core.errors import NotFoundError
 from airflow_provider_cpp.core.polling import SUCCESS_STATUSES
 from airflow_provider_cpp.links.cloud_partner import LIVE, PREVIEW
 from airflow_provider_cpp.links.cloud_partner import LiveLink as LiveLink
 from airflow_provider_cpp.links.cloud_partner import PartnerCenterLink as PartnerCenterLink
 from airflow_provider_cpp.links.cloud_partner import PreviewLink as PreviewLink
-from airflow_provider_cpp.operators.base import (
-    IfDone,
-    OfferOperator,
-    OperationOperator,
-    check_choice,
-    to_version,
-)
+from airflow_provider_cpp.operators.base import OfferOperator, OperationOperator, to_version
 from airflow_provider_cpp.operators.offers import GetOfferOperator as GetOfferOperator
 from airflow_provider_cpp.operators.offers import UpdateOfferOperator as UpdateOfferOperator
 from airflow_provider_cpp.portal import requests as portal
@@ -25,10 +21,9 @@ from airflow_provider_cpp.portal import requests as portal
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from airflow.providers.common.compat.sdk import Context
+    from airflow.providers.common.compat.sdk import Context, XComArg
 
     from airflow_provider_cpp.hooks.cloud_partner import CloudPartnerHook
-    from airflow_provider_cpp.release.submission import IfRunning
 
 
 class PublishOperator(OperationOperator):
@@ -36,31 +31,34 @@ class PublishOperator(OperationOperator):
 
     Returns the Location path of the operation, for `OperationSensor(until="preview")`.
 
-    Before it sends anything it looks at the offer's operations: a publish of this draft that runs or awaits
-    the signoff is adopted, and so is one that succeeded since this Dag run began, as long as the preview has
-    the draft's definition. One that failed or was canceled is never adopted; nor is one that began before the
-    draft was last changed, since it publishes something else.
+    Before it sends a request, the operator reads the offer's operations. It adopts a publish of this draft
+    that is running or awaits the signoff. It also adopts a publish that succeeded since this Dag run started,
+    if the preview still has the draft's definition. It never adopts an operation that failed or was canceled,
+    or that started before the last change of the draft, because that one publishes another definition.
 
     :param offer_id: id of the offer (templated)
-    :param publisher_id: id of the publisher; by default the connection's (templated)
+    :param publisher_id: id of the publisher; by default the connection's publisher (templated)
     :param cloud_partner_conn_id: id of the connection (templated)
-    :param notification_emails: whom the service tells; ignored for migrated offers (templated)
-    :param if_running: `adopt` a publish of this draft that already runs, or `fail`
-    :param if_published: what to do when the preview has the draft's definition already, and no publish runs
-        that could be adopted: `skip` the task, `succeed` and return None, or `submit` without looking
-    :param wait_for_completion: wait, in the same task, until the preview is ready
-    :param deferrable: wait in the triggerer; otherwise in the worker
-    :param poke_interval: the shortest time between two polls, in seconds or as a timedelta
-    :param max_wait: the longest time between two polls, in seconds or as a timedelta
-    :param timeout: when to give up the wait, in seconds or as a timedelta
-    :param cancel_on_kill: cancel the operation, an adopted one too, when a user fails or clears the waiting
-        task (deferred: Airflow 3.3 and later), or when its `execution_timeout` runs out
-    :raises ValueError: an id, an address or the connection can't be used; nothing was sent
-    :raises ConflictError: a go-live runs, or a publish of something else, or with `if_running="fail"` any
-    :raises ValidationError: the offer failed validation
-    :raises CloudPartnerError: or one below it: the service refused, or can't be reached
-    :raises OperationFailedError: it was waited for and failed; fails without retries
-    :raises OperationCanceledError: it was waited for and canceled; fails without retries
+    :param notification_emails: addresses that the service notifies, as a list or as text with commas; ignored
+        for migrated offers (templated)
+    :param if_running: `adopt` a publish of this draft that is running, or `fail`
+    :param if_published: action if the preview already has the draft's definition and no publish can be
+        adopted: `skip` the task, `succeed` and return None, or `submit` without this check
+    :param wait_for_completion: wait in the same task until the preview is ready
+    :param deferrable: poll in the triggerer; otherwise in the worker
+    :param poke_interval: shortest time between two polls, in seconds or as a timedelta
+    :param max_wait: longest time between two polls, in seconds or as a timedelta
+    :param timeout: time limit of the polling, in seconds or as a timedelta
+    :param cancel_on_kill: cancel the operation, also an adopted one, when a user fails or clears the waiting
+        task (deferred: Airflow 3.3 and later), or when its `execution_timeout` expires
+    :raises ValueError: an argument or the connection is not usable; no request was sent; without retries
+    :raises ValidationError: the offer failed validation; without retries
+    :raises NotFoundError: the offer or the publisher does not exist; without retries
+    :raises ConflictError: a go-live or a publish of another definition is running, or with
+        `if_running="fail"` any publish
+    :raises CloudPartnerError: or a subclass: the service refused the request or is not reachable
+    :raises OperationFailedError: the awaited operation failed; without retries
+    :raises OperationCanceledError: the awaited operation was canceled; without retries
     """
 
     template_fields: Sequence[str] = (*OfferOperator.template_fields, "notification_emails")
@@ -71,17 +69,35 @@ class PublishOperator(OperationOperator):
     def __init__(
         self,
         *,
-        notification_emails: Sequence[str] = (),
+        offer_id: str | XComArg,
+        publisher_id: str | XComArg | None = None,
+        cloud_partner_conn_id: str | XComArg | None = DEFAULT_CONN_ID,
+        notification_emails: Sequence[str | XComArg] | str | XComArg | None = (),
         if_running: IfRunning = "adopt",
         if_published: IfDone = "submit",
+        wait_for_completion: bool = False,
+        deferrable: bool = True,
+        poke_interval: timedelta | float = 30,
+        max_wait: timedelta | float = 600,
+        timeout: timedelta | float = timedelta(days=7),
+        cancel_on_kill: bool = False,
         **kwargs: Any,
     ) -> None:
-        check_choice("if_running", if_running, ("adopt", "fail"))
-        check_choice("if_published", if_published, get_args(IfDone))
-        super().__init__(**kwargs)
-        self.notification_emails = notification_emails
-        self.if_running = if_running
-        self.if_published = if_published
+        super().__init__(
+            offer_id=offer_id,
+            publisher_id=publisher_id,
+            cloud_partner_conn_id=cloud_partner_conn_id,
+            wait_for_completion=wait_for_completion,
+            deferrable=deferrable,
+            poke_interval=poke_interval,
+            max_wait=max_wait,
+            timeout=timeout,
+            cancel_on_kill=cancel_on_kill,
+            **kwargs,
+        )
+        self.notification_emails = check_literal("notification_emails", notification_emails)
+        self.if_running: IfRunning = check_literal("if_running", if_running)
+        self.if_published: IfDone = check_literal("if_published", if_published)
 
     def _begin(self, hook: CloudPartnerHook, publisher_id: str, context: Context) -> str | None:
         from airflow_provider_cpp.release.lookup import OfferOperations
@@ -100,32 +116,34 @@ class GoLiveOperator(OperationOperator):
 
     Returns the Location path of the operation, for `OperationSensor`.
 
-    Before it sends anything it looks at the offer's operations: a go-live that runs is adopted, and so is one
-    that succeeded since this Dag run began, as long as production has the preview's version. So a task that
-    was killed after its request, or whose request's answer was lost, doesn't go live twice. One that failed
-    or was canceled is never adopted.
+    Before it sends a request, the operator reads the offer's operations. It adopts a go-live that is running.
+    It also adopts a go-live that succeeded since this Dag run started, if production has the preview's
+    version. A task that was killed after its request, or that lost the response, therefore does not go live
+    twice. It never adopts an operation that failed or was canceled.
 
     :param offer_id: id of the offer (templated)
-    :param publisher_id: id of the publisher; by default the connection's (templated)
+    :param publisher_id: id of the publisher; by default the connection's publisher (templated)
     :param cloud_partner_conn_id: id of the connection (templated)
-    :param version: the version that must be in preview, for example because somebody approved it; by default
-        any (templated)
-    :param if_running: `adopt` a go-live that already runs, or `fail`
-    :param if_live: what to do when production has the preview's version already: `skip` the task, `succeed`
-        and return None, or `submit` without looking
-    :param wait_for_completion: do what `OperationSensor` does, in the same task
-    :param deferrable: wait in the triggerer; otherwise in the worker
-    :param poke_interval: the shortest time between two polls, in seconds or as a timedelta
-    :param max_wait: the longest time between two polls, in seconds or as a timedelta
-    :param timeout: when to give up the wait, in seconds or as a timedelta
-    :param cancel_on_kill: cancel the operation, an adopted one too, when a user fails or clears the waiting
-        task (deferred: Airflow 3.3 and later), or when its `execution_timeout` runs out
-    :raises ValueError: an id or the connection can't be used; nothing was sent
-    :raises ConflictError: a publish runs, or with `if_running="fail"` a go-live; or another `version` is in
-        preview
-    :raises CloudPartnerError: or one below it: the service refused, or can't be reached
-    :raises OperationFailedError: it was waited for and failed; fails without retries
-    :raises OperationCanceledError: it was waited for and canceled; fails without retries
+    :param version: version that must be in preview, for example the approved one; any version by default
+        (templated)
+    :param if_running: `adopt` a go-live that is running, or `fail`
+    :param if_live: action if production already has the preview's version: `skip` the task, `succeed` and
+        return None, or `submit` without this check
+    :param wait_for_completion: wait in the same task, as `OperationSensor` does
+    :param deferrable: poll in the triggerer; otherwise in the worker
+    :param poke_interval: shortest time between two polls, in seconds or as a timedelta
+    :param max_wait: longest time between two polls, in seconds or as a timedelta
+    :param timeout: time limit of the polling, in seconds or as a timedelta
+    :param cancel_on_kill: cancel the operation, also an adopted one, when a user fails or clears the waiting
+        task (deferred: Airflow 3.3 and later), or when its `execution_timeout` expires
+    :raises ValueError: an argument or the connection is not usable; no request was sent; without retries
+    :raises ValidationError: the service rejected the request; without retries
+    :raises NotFoundError: the offer or the publisher does not exist; without retries
+    :raises ConflictError: a publish is running, with `if_running="fail"` a go-live is running, or another
+        `version` is in preview
+    :raises CloudPartnerError: or a subclass: the service refused the request or is not reachable
+    :raises OperationFailedError: the awaited operation failed; without retries
+    :raises OperationCanceledError: the awaited operation was canceled; without retries
     """
 
     template_fields: Sequence[str] = (*OfferOperator.template_fields, "version")
@@ -136,17 +154,35 @@ class GoLiveOperator(OperationOperator):
     def __init__(
         self,
         *,
-        version: int | str | None = None,
+        offer_id: str | XComArg,
+        publisher_id: str | XComArg | None = None,
+        cloud_partner_conn_id: str | XComArg | None = DEFAULT_CONN_ID,
+        version: int | str | XComArg | None = None,
         if_running: IfRunning = "adopt",
         if_live: IfDone = "submit",
+        wait_for_completion: bool = False,
+        deferrable: bool = True,
+        poke_interval: timedelta | float = 30,
+        max_wait: timedelta | float = 600,
+        timeout: timedelta | float = timedelta(days=7),
+        cancel_on_kill: bool = False,
         **kwargs: Any,
     ) -> None:
-        check_choice("if_running", if_running, ("adopt", "fail"))
-        check_choice("if_live", if_live, get_args(IfDone))
-        super().__init__(**kwargs)
-        self.version = version
-        self.if_running = if_running
-        self.if_live = if_live
+        super().__init__(
+            offer_id=offer_id,
+            publisher_id=publisher_id,
+            cloud_partner_conn_id=cloud_partner_conn_id,
+            wait_for_completion=wait_for_completion,
+            deferrable=deferrable,
+            poke_interval=poke_interval,
+            max_wait=max_wait,
+            timeout=timeout,
+            cancel_on_kill=cancel_on_kill,
+            **kwargs,
+        )
+        self.version = check_literal("version", version)
+        self.if_running: IfRunning = check_literal("if_running", if_running)
+        self.if_live: IfDone = check_literal("if_live", if_live)
 
     def _begin(self, hook: CloudPartnerHook, publisher_id: str, context: Context) -> str | None:
         from airflow_provider_cpp.release.go_live import GoLive
@@ -158,27 +194,29 @@ class GoLiveOperator(OperationOperator):
 
 
 class CancelOperator(OperationOperator):
-    """Cancel the publish or go-live that runs on an offer. Reference: Cancel.
+    """Cancel the running publish or go-live of an offer. Reference: Cancel.
 
-    The service takes one to three minutes for it, and says 202 whether or not anything runs. So the operator
-    looks for what runs first, and waits until that itself is shown as canceled.
+    A cancel takes the service one to three minutes, and its response is 202 whether or not an operation is
+    running. The operator therefore looks up the running operation first, and waits until that operation
+    reports that it is canceled.
 
-    Returns the Location path of the operation that was canceled; None if nothing ran.
+    Returns the Location path of the canceled operation; None if no operation was running.
 
     :param offer_id: id of the offer (templated)
-    :param publisher_id: id of the publisher; by default the connection's (templated)
+    :param publisher_id: id of the publisher; by default the connection's publisher (templated)
     :param cloud_partner_conn_id: id of the connection (templated)
-    :param notification_emails: whom the service tells; ignored for migrated offers (templated)
-    :param missing_ok: succeed when nothing runs
-    :param wait_for_completion: wait, in the same task, until the operation is canceled
-    :param deferrable: wait in the triggerer; otherwise in the worker
-    :param poke_interval: the shortest time between two polls, in seconds or as a timedelta
-    :param max_wait: the longest time between two polls, in seconds or as a timedelta
-    :param timeout: when to give up the wait, in seconds or as a timedelta
-    :raises ValueError: an id, an address or the connection can't be used; nothing was sent
-    :raises NotFoundError: nothing runs, with `missing_ok=False`
-    :raises CloudPartnerError: or one below it: the service refused, or can't be reached
-    :raises OperationFailedError: the operation completed before it could be canceled; fails without retries
+    :param notification_emails: addresses that the service notifies, as a list or as text with commas; ignored
+        for migrated offers (templated)
+    :param missing_ok: succeed if no operation is running
+    :param wait_for_completion: wait in the same task until the operation is canceled
+    :param deferrable: poll in the triggerer; otherwise in the worker
+    :param poke_interval: shortest time between two polls, in seconds or as a timedelta
+    :param max_wait: longest time between two polls, in seconds or as a timedelta
+    :param timeout: time limit of the polling, in seconds or as a timedelta
+    :raises ValueError: an argument or the connection is not usable; no request was sent; without retries
+    :raises NotFoundError: no operation is running, with `missing_ok=False`; without retries
+    :raises CloudPartnerError: or a subclass: the service refused the request or is not reachable
+    :raises OperationFailedError: the operation completed before the cancel took effect; without retries
     """
 
     template_fields: Sequence[str] = (*OfferOperator.template_fields, "notification_emails")
@@ -190,15 +228,31 @@ class CancelOperator(OperationOperator):
     def __init__(
         self,
         *,
-        notification_emails: Sequence[str] = (),
+        offer_id: str | XComArg,
+        publisher_id: str | XComArg | None = None,
+        cloud_partner_conn_id: str | XComArg | None = DEFAULT_CONN_ID,
+        notification_emails: Sequence[str | XComArg] | str | XComArg | None = (),
         missing_ok: bool = True,
         wait_for_completion: bool = True,
+        deferrable: bool = True,
+        poke_interval: timedelta | float = 30,
+        max_wait: timedelta | float = 600,
         timeout: timedelta | float = timedelta(hours=1),
         **kwargs: Any,
     ) -> None:
-        super().__init__(wait_for_completion=wait_for_completion, timeout=timeout, **kwargs)
-        self.notification_emails = notification_emails
-        self.missing_ok = missing_ok
+        super().__init__(
+            offer_id=offer_id,
+            publisher_id=publisher_id,
+            cloud_partner_conn_id=cloud_partner_conn_id,
+            wait_for_completion=wait_for_completion,
+            deferrable=deferrable,
+            poke_interval=poke_interval,
+            max_wait=max_wait,
+            timeout=timeout,
+            **kwargs,
+        )
+        self.notification_emails = check_literal("notification_emails", notification_emails)
+        self.missing_ok = check_literal("missing_ok", missing_ok)
 
     def _begin(self, hook: CloudPartnerHook, publisher_id: str, context: Context) -> str | None:
         from airflow_provider_cpp.release.cancellation import cancel

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import re
 from collections.abc import Callable, Mapping
 from importlib import import_module
@@ -10,13 +11,17 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.providers.common.compat.sdk import determine_kwargs
 
+from airflow_provider_cpp.arguments import Slot, check_literal
+from airflow_provider_cpp.constants import DEFAULT_CONN_ID
+from airflow_provider_cpp.core.errors import PreconditionFailedError
 from airflow_provider_cpp.core.redaction import redact
+from airflow_provider_cpp.exceptions import fail_at_once
 from airflow_provider_cpp.operators.base import OfferOperator, to_version
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from airflow.providers.common.compat.sdk import Context
+    from airflow.providers.common.compat.sdk import Context, XComArg
 
 
 Change = Mapping[str, Any] | Callable[..., Any] | str
@@ -30,21 +35,37 @@ class GetOfferOperator(OfferOperator):
     `CloudPartnerHook.get_offer`. The ETag, if the service sends one, is the XCom `etag`.
 
     :param offer_id: id of the offer (templated)
-    :param publisher_id: id of the publisher; by default the connection's (templated)
+    :param publisher_id: id of the publisher; by default the connection's publisher (templated)
     :param cloud_partner_conn_id: id of the connection (templated)
     :param slot: `draft`, `preview` or `production`; by default the draft (templated)
     :param version: number of a version; not together with `slot` (templated)
-    :raises ValueError: an id, the slot, the version or the connection is not valid; nothing was sent
-    :raises NotFoundError: the offer or version does not exist, or the slot is empty
-    :raises CloudPartnerError: or a subclass: the service refused the request, or could not be reached
+    :raises ValueError: an argument or the connection is not usable; no request was sent; without retries
+    :raises NotFoundError: the offer or the version does not exist, or the slot is empty; without retries
+    :raises CloudPartnerError: or a subclass: the service refused the request or is not reachable
     """
 
     template_fields: Sequence[str] = (*OfferOperator.template_fields, "slot", "version")
 
-    def __init__(self, *, slot: str | None = None, version: int | str | None = None, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.slot = slot
-        self.version = version
+    def __init__(
+        self,
+        *,
+        offer_id: str | XComArg,
+        publisher_id: str | XComArg | None = None,
+        cloud_partner_conn_id: str | XComArg | None = DEFAULT_CONN_ID,
+        slot: Slot | str | XComArg | None = None,
+        version: int | str | XComArg | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(
+            offer_id=offer_id,
+            publisher_id=publisher_id,
+            cloud_partner_conn_id=cloud_partner_conn_id,
+            **kwargs,
+        )
+        self.slot = check_literal("slot", slot)
+        self.version = check_literal("version", version)
+        if slot is not None and version is not None:
+            raise fail_at_once(ValueError("Set slot or version, not both."))
 
     def execute(self, context: Context) -> Any:
         """Read the offer."""
@@ -75,34 +96,58 @@ class UpdateOfferOperator(OfferOperator):
     native objects, the text `1.10` from a template stays text, too.
 
     :param offer_id: id of the offer (templated)
-    :param publisher_id: id of the publisher; by default the connection's (templated)
+    :param publisher_id: id of the publisher; by default the connection's publisher (templated)
     :param cloud_partner_conn_id: id of the connection (templated)
     :param definition: the change (templated). A dict is merged into the offer if it has the key `definition`,
         else into the offer's definition, key by key (RFC 7396: null removes a key, a list is replaced). A
         function, or a function's dotted path, receives the offer as the service returned it, with the
         signatures of SAS URLs, and the variables of the task's context that its parameters name. It returns
-        the changed offer or changes it in place. It must be idempotent, because a task can be retried.
+        the changed offer or changes it in place. It must be idempotent, because a task can be retried. A
+        `ValueError` in it fails the task without retries.
     :param if_match: `etag` to refuse the write if the offer changed after the read; `*` to overwrite any
         change; or an ETag that was read before (templated)
-    :raises ValueError: an id, the change or the connection is not valid, or the change contains a redaction
-        marker; nothing was written
-    :raises PreconditionFailedError: the offer changed after it was read
+    :raises ValueError: an argument, the change or the connection is not valid, or the change contains a
+        redaction marker; the offer was not written; without retries
+    :raises NotFoundError: the offer or the publisher does not exist; without retries
+    :raises PreconditionFailedError: the offer was changed since it was read; without retries unless
+        `if_match` is `etag`
     :raises CloudPartnerError: or a subclass: the service refused the request, or could not be reached
     """
 
     template_fields: Sequence[str] = (*OfferOperator.template_fields, "definition", "if_match")
     template_fields_renderers: ClassVar[dict[str, str]] = {"definition": "json"}
 
-    def __init__(self, *, definition: Change, if_match: str = "etag", **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        # Airflow calls a function in a template field; the field contains the name instead.
-        self._function = definition if callable(definition) else None
-        self.definition = (
-            f"{definition.__module__}.{getattr(definition, '__qualname__', type(definition).__name__)}"
-            if callable(definition)
-            else definition
+    def __init__(
+        self,
+        *,
+        offer_id: str | XComArg,
+        publisher_id: str | XComArg | None = None,
+        cloud_partner_conn_id: str | XComArg | None = DEFAULT_CONN_ID,
+        definition: Change | XComArg,
+        if_match: str | XComArg = "etag",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(
+            offer_id=offer_id,
+            publisher_id=publisher_id,
+            cloud_partner_conn_id=cloud_partner_conn_id,
+            **kwargs,
         )
-        self.if_match = if_match
+        definition = check_literal("definition", definition)
+        # Airflow would call a function in a template field; the field shows the function's name instead.
+        self._function = definition if callable(definition) else None
+        self.definition = definition if self._function is None else _name_of(self._function)
+        self.if_match = check_literal("if_match", if_match)
+
+    def _check_rendered_arguments(self) -> None:
+        if self._function is not None:
+            self.definition = self._function
+        super()._check_rendered_arguments()
+
+    def _is_permanent(self, error: Exception) -> bool:
+        # With if_match="etag", another try reads the offer again.
+        is_outdated = isinstance(error, PreconditionFailedError) and self.if_match != "etag"
+        return is_outdated or super()._is_permanent(error)
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Read the offer, change it, and write it back."""
@@ -151,6 +196,17 @@ class UpdateOfferOperator(OfferOperator):
                 f"({left}). A function receives the whole offer, and returns it or changes it in place."
             )
         return wanted
+
+
+def _name_of(function: Callable[..., Any]) -> str:
+    """Return the name of a function without the name of the Dag's module.
+
+    Airflow names the module of a Dag file after a hash of the file's path, which changes with each
+    deployment. With that name in the serialized Dag, each deployment would make a new Dag version.
+    """
+    while isinstance(function, functools.partial):
+        function = function.func
+    return getattr(function, "__qualname__", type(function).__qualname__)
 
 
 def _imported(dotted_path: str) -> Any:

@@ -1,4 +1,4 @@
-"""Sensors that wait for an operation or for an offer's status, by default without a worker."""
+"""Sensors of the Cloud Partner Portal; by default they defer and occupy no worker."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from airflow.providers.common.compat.sdk import (
 )
 
 from airflow_provider_cpp import task_state
+from airflow_provider_cpp.arguments import check_literal
 from airflow_provider_cpp.constants import DEFAULT_CONN_ID
 from airflow_provider_cpp.core import polling
 from airflow_provider_cpp.core.errors import NotFoundError
 from airflow_provider_cpp.core.http import quote_segment
-from airflow_provider_cpp.core.models import OFFER_STATES
 from airflow_provider_cpp.core.polling import FAILURE_STATUSES, SIGNOFF, SUCCESS_STATUSES, Until
-from airflow_provider_cpp.core.text import normalize_status
-from airflow_provider_cpp.mixins import NAME, NameMixin
+from airflow_provider_cpp.exceptions import fail_at_once
+from airflow_provider_cpp.offer_task import MAP_INDEX_TEMPLATE, OfferTask
 from airflow_provider_cpp.polling import PollingMixin
 from airflow_provider_cpp.portal.locations import normalize_location, offer_in_location
 from airflow_provider_cpp.portal.targets import OfferStatusTarget, OperationTarget
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from datetime import datetime
 
-    from airflow.providers.common.compat.sdk import Context
+    from airflow.providers.common.compat.sdk import Context, XComArg
 
     from airflow_provider_cpp.core.http import Request
     from airflow_provider_cpp.core.progress import Progress
@@ -51,7 +51,7 @@ _CLOCK_TOLERANCE = 60.0
 _CONFIRMATIONS, _CONFIRMATION_SECONDS = 2, 5.0
 
 
-class _PollingSensor(TemplateMixin, NameMixin, PollingMixin, BaseSensorOperator):
+class _PollingSensor(TemplateMixin, OfferTask, PollingMixin, BaseSensorOperator):
     """Poll once in a worker, then in the triggerer; with `deferrable=False`, in workers, as `mode` sets."""
 
     ui_color = "#d5e8f7"
@@ -59,26 +59,27 @@ class _PollingSensor(TemplateMixin, NameMixin, PollingMixin, BaseSensorOperator)
     def __init__(
         self,
         *,
-        cloud_partner_conn_id: str = DEFAULT_CONN_ID,
-        deferrable: bool = True,
-        poke_interval: timedelta | float = 30,
-        exponential_backoff: bool = True,
-        max_wait: timedelta | float = 600,
-        timeout: timedelta | float = timedelta(days=7),
-        map_index_template: str | None = NAME,
+        cloud_partner_conn_id: str | XComArg | None,
+        deferrable: bool,
+        poke_interval: timedelta | float,
+        exponential_backoff: bool,
+        max_wait: timedelta | float,
+        timeout: timedelta | float,
+        soft_fail: bool,
+        map_index_template: str | None = MAP_INDEX_TEMPLATE,
         **kwargs: Any,
     ) -> None:
         super().__init__(
             map_index_template=map_index_template,
-            poke_interval=poke_interval,
-            exponential_backoff=exponential_backoff,
-            max_wait=max_wait,
-            timeout=timeout,
+            poke_interval=check_literal("poke_interval", poke_interval),
+            exponential_backoff=check_literal("exponential_backoff", exponential_backoff),
+            max_wait=check_literal("max_wait", max_wait),
+            timeout=check_literal("timeout", timeout),
+            soft_fail=check_literal("soft_fail", soft_fail),
             **kwargs,
         )
-        self.cloud_partner_conn_id = cloud_partner_conn_id
-        self.deferrable = deferrable
-        self._hook: CloudPartnerHook | None = None
+        self.cloud_partner_conn_id = check_literal("cloud_partner_conn_id", cloud_partner_conn_id)
+        self.deferrable = check_literal("deferrable", deferrable)
         self._poller: polling.Poller | None = None
         self._seconds = 0.0
         self._must_confirm_not_found = False
@@ -169,11 +170,7 @@ class _PollingSensor(TemplateMixin, NameMixin, PollingMixin, BaseSensorOperator)
         )
 
     def _get_hook(self) -> CloudPartnerHook:
-        if self._hook is None:
-            from airflow_provider_cpp.hooks.cloud_partner import CloudPartnerHook
-
-            self._hook = CloudPartnerHook(self.cloud_partner_conn_id)
-        return self._hook
+        return self.hook
 
     @contextmanager
     def _apply_soft_fail(self) -> Iterator[None]:
@@ -203,31 +200,57 @@ class OperationSensor(_PollingSensor):
     the service does not report it), `status`, `progress_percentage`, `steps` (id, name, status,
     progress_percentage) and `messages` (texts, at most 20).
 
-    :param operation_location: what `GoLiveOperator` or `PublishOperator` returned: either form of the
-        Location path, or an absolute URL on the connection's host (templated)
+    :param operation_location: result of `GoLiveOperator` or `PublishOperator`: either form of the Location
+        path, or an absolute URL on the connection's host (templated)
     :param until: `completed`, or `preview` to succeed also when the publisher's signoff is awaited
     :param cloud_partner_conn_id: id of the connection (templated)
-    :param deferrable: wait in the triggerer; otherwise in a worker, as `mode` says
-    :param poke_interval: the shortest time between two polls, in seconds or as a timedelta
-    :param exponential_backoff: let that time grow with the age of the wait, up to `max_wait`
-    :param max_wait: the longest time between two polls, in seconds or as a timedelta
-    :param timeout: when to give up, in seconds or as a timedelta. Fails without retries. A shorter
-        `execution_timeout` holds while deferred, too, and fails with retries.
-    :param soft_fail: skip instead of failing when the operation failed, was canceled, or did not end in time
-    :raises ValueError: the location can't be used; nothing was sent
-    :raises OperationFailedError: the operation failed; fails without retries
-    :raises OperationCanceledError: the operation was canceled; fails without retries
-    :raises CloudPartnerError: or one below it: a 401 that a fresh token did not cure, 403, or a lasting 404
+    :param deferrable: poll in the triggerer; otherwise in a worker, as `mode` says
+    :param poke_interval: shortest time between two polls, in seconds or as a timedelta
+    :param exponential_backoff: let that time grow with the age of the task, up to `max_wait`
+    :param max_wait: longest time between two polls, in seconds or as a timedelta
+    :param timeout: time limit, in seconds or as a timedelta; without retries. A shorter `execution_timeout`
+        applies to deferred tasks as well; with retries
+    :param soft_fail: skip the task instead of failing it if the operation failed, was canceled, or did not
+        end in time
+    :raises ValueError: the location or the connection is not usable; no request was sent; without retries
+    :raises OperationFailedError: the operation failed; without retries
+    :raises OperationCanceledError: the operation was canceled; without retries
+    :raises CloudPartnerError: or a subclass: a 401 that a fresh token did not cure (without retries), a 403,
+        or a lasting 404
     """
 
     template_fields: Sequence[str] = ("cloud_partner_conn_id", "operation_location")
 
-    def __init__(self, *, operation_location: str, until: Until = "completed", **kwargs: Any) -> None:
-        if until not in SUCCESS_STATUSES:
-            raise ValueError(f"until must be one of {', '.join(SUCCESS_STATUSES)}; not {until!r}")
-        super().__init__(**kwargs)
-        self.operation_location = operation_location
-        self.until = until
+    def __init__(
+        self,
+        *,
+        operation_location: str | XComArg,
+        until: Until = "completed",
+        cloud_partner_conn_id: str | XComArg | None = DEFAULT_CONN_ID,
+        deferrable: bool = True,
+        poke_interval: timedelta | float = 30,
+        exponential_backoff: bool = True,
+        max_wait: timedelta | float = 600,
+        timeout: timedelta | float = timedelta(days=7),
+        soft_fail: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(
+            cloud_partner_conn_id=cloud_partner_conn_id,
+            deferrable=deferrable,
+            poke_interval=poke_interval,
+            exponential_backoff=exponential_backoff,
+            max_wait=max_wait,
+            timeout=timeout,
+            soft_fail=soft_fail,
+            **kwargs,
+        )
+        self.operation_location = check_literal("operation_location", operation_location)
+        self.until: Until = check_literal("until", until)
+
+    def _is_permanent(self, error: Exception) -> bool:
+        # A 404 of the operation, unlike one of the offer, may be cured by another try.
+        return super()._is_permanent(error) and not isinstance(error, NotFoundError)
 
     @property
     def subject(self) -> str:
@@ -255,33 +278,37 @@ class OperationSensor(_PollingSensor):
 
 
 class OfferStatusSensor(_PollingSensor):
-    """Wait until an offer has one of the given statuses (reference: Retrieve offer status).
+    """Wait until an offer has one of several statuses, regardless of who started the operation.
 
     The status may be the result of a task, of a colleague or of the portal. To wait for an operation that a
     task started, use `OperationSensor`: an offer's status does not name its operation. Polling survives the
     same faults as in `OperationSensor`.
+
+    To wait for an operation that a task started, use `OperationSensor`: an offer's status does not name the
+    operation that led to it. Polling survives the same faults as that of `OperationSensor`.
 
     Returns the status as a small JSON object: `publisher_id`, `offer_id`, `version` (None if the service does
     not report it), `status`, `progress_percentage`, `steps` (id, name, status, progress_percentage) and
     `messages` (texts, at most 20).
 
     :param offer_id: id of the offer (templated)
-    :param publisher_id: id of the publisher; by default the connection's (templated)
-    :param statuses: the statuses to wait for. `waitingForPublisherReview` is also when the signoff is
-        awaited though the service's status is still `running`
-    :param fail_on: the statuses that fail the task, without retries
+    :param publisher_id: id of the publisher; by default the connection's publisher (templated)
+    :param statuses: statuses with which the task succeeds. `waitingForPublisherReview` includes the time when
+        the signoff is awaited while the service's status is still `running`
+    :param fail_on: statuses with which the task fails, without retries
     :param cloud_partner_conn_id: id of the connection (templated)
-    :param deferrable: wait in the triggerer; otherwise in a worker, as `mode` says
-    :param poke_interval: the shortest time between two polls, in seconds or as a timedelta
-    :param exponential_backoff: let that time grow with the age of the wait, up to `max_wait`
-    :param max_wait: the longest time between two polls, in seconds or as a timedelta
-    :param timeout: when to give up, in seconds or as a timedelta. Fails without retries. A shorter
-        `execution_timeout` holds while deferred, too, and fails with retries.
-    :param soft_fail: skip instead of failing on a status of `fail_on`, or when the time is up
-    :raises ValueError: a status that no offer has, or an id that can't be used; nothing was sent
-    :raises OperationFailedError: a status of `fail_on`; fails without retries
-    :raises OperationCanceledError: the status `canceled`, if it is in `fail_on`; fails without retries
-    :raises CloudPartnerError: or one below it: a 401 that a fresh token did not cure, 403, or a lasting 404
+    :param deferrable: poll in the triggerer; otherwise in a worker, as `mode` says
+    :param poke_interval: shortest time between two polls, in seconds or as a timedelta
+    :param exponential_backoff: let that time grow with the age of the task, up to `max_wait`
+    :param max_wait: longest time between two polls, in seconds or as a timedelta
+    :param timeout: time limit, in seconds or as a timedelta; without retries. A shorter `execution_timeout`
+        applies to deferred tasks as well; with retries
+    :param soft_fail: skip the task instead of failing it on a status of `fail_on`, or at the time limit
+    :raises ValueError: a status or another argument is not usable; no request was sent; without retries
+    :raises OperationFailedError: a status of `fail_on`; without retries
+    :raises OperationCanceledError: the status `canceled`, if `fail_on` contains it; without retries
+    :raises CloudPartnerError: or a subclass: a 401 that a fresh token did not cure or a lasting 404 (without
+        retries), or a 403
     """
 
     template_fields: Sequence[str] = ("cloud_partner_conn_id", "offer_id", "publisher_id")
@@ -289,21 +316,39 @@ class OfferStatusSensor(_PollingSensor):
     def __init__(
         self,
         *,
-        offer_id: str,
-        publisher_id: str | None = None,
+        offer_id: str | XComArg,
+        publisher_id: str | XComArg | None = None,
         statuses: Sequence[str] = (SIGNOFF, "succeeded"),
         fail_on: Sequence[str] = FAILURE_STATUSES,
+        cloud_partner_conn_id: str | XComArg | None = DEFAULT_CONN_ID,
+        deferrable: bool = True,
+        poke_interval: timedelta | float = 30,
+        exponential_backoff: bool = True,
+        max_wait: timedelta | float = 600,
+        timeout: timedelta | float = timedelta(days=7),
+        soft_fail: bool = False,
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
-        self.offer_id = offer_id
-        self.publisher_id = publisher_id
-        self.statuses = _statuses("statuses", statuses)
-        self.fail_on = _statuses("fail_on", fail_on)
+        super().__init__(
+            cloud_partner_conn_id=cloud_partner_conn_id,
+            deferrable=deferrable,
+            poke_interval=poke_interval,
+            exponential_backoff=exponential_backoff,
+            max_wait=max_wait,
+            timeout=timeout,
+            soft_fail=soft_fail,
+            **kwargs,
+        )
+        self.offer_id = check_literal("offer_id", offer_id)
+        self.publisher_id = check_literal("publisher_id", publisher_id)
+        self.statuses = check_literal("statuses", statuses)
+        self.fail_on = check_literal("fail_on", fail_on)
         if not self.statuses:
-            raise ValueError("statuses must name at least one status, or the wait would have no good end")
+            problem = "statuses must name at least one status, or the sensor could never succeed."
+            raise fail_at_once(ValueError(problem))
         if both := set(self.statuses) & set(self.fail_on):
-            raise ValueError(f"{', '.join(sorted(both))} can't be both in statuses and in fail_on")
+            problem = f"{', '.join(sorted(both))} can't be both in statuses and in fail_on."
+            raise fail_at_once(ValueError(problem))
 
     def execute_complete(self, context: Context, event: Any) -> dict[str, Any]:
         """Return the result in the trigger's event, or raise its error."""
@@ -328,13 +373,3 @@ class OfferStatusSensor(_PollingSensor):
             state=poller.state.to_json(),
             first_poll_at=first_poll_at,
         )
-
-
-def _statuses(name: str, words: Sequence[str]) -> tuple[str, ...]:
-    """Return statuses in this provider's spelling; the service has several."""
-    if isinstance(words, str):
-        raise ValueError(f"{name} must be a list of statuses, not the text {words!r}")
-    if unknown := [word for word in words if normalize_status(word) not in OFFER_STATES]:
-        known = ", ".join(dict.fromkeys(state.value for state in OFFER_STATES.values()))
-        raise ValueError(f"{name}: {unknown[0]!r} is no status of an offer; there are {known}")
-    return tuple(OFFER_STATES[normalize_status(word)].value for word in words)

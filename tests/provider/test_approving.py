@@ -1,9 +1,11 @@
-"""What somebody who approves is shown."""
+"""The summary that an approver reads, and the tasks that request the approval."""
 
 from __future__ import annotations
 
 import json
 import re
+from contextlib import nullcontext
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -14,13 +16,14 @@ from hypothesis import strategies as st
 from airflow_provider_cpp.core.http import Response
 from airflow_provider_cpp.exceptions import CloudPartnerError
 from airflow_provider_cpp.portal import requests as portal
+from airflow_provider_cpp.release.approval import LONGEST_LINE, MOST_LINES, describe_changes
+from tests.versions import needs_approval
 
 if TYPE_CHECKING:
+    from harness import Log
+
     from airflow_provider_cpp.core.models import Offer
     from dev.emulator_process import Emulator
-
-approving = pytest.importorskip("airflow_provider_cpp.release.approval", exc_type=RuntimeError)
-LONGEST_LINE, MOST_LINES = approving.LONGEST_LINE, approving.MOST_LINES
 
 CALL = portal.get_offer("contoso", "web")
 
@@ -31,7 +34,7 @@ def offer(version: int, definition: Any) -> Offer:
 
 
 def shown(before: Any, after: Any) -> str:
-    return approving.describe_changes("contoso", "web", offer(4, after), offer(3, before))
+    return describe_changes("contoso", "web", offer(4, after), offer(3, before))
 
 
 def fenced(text: str) -> str:
@@ -40,7 +43,7 @@ def fenced(text: str) -> str:
     return match[2]
 
 
-def test_both_versions_the_preview_and_what_changes_are_shown() -> None:
+def test_the_summary_has_both_versions_the_preview_and_a_diff() -> None:
     text = shown(
         {"displayText": "Web", "plans": [{"planId": "a"}]},
         {"displayText": "Web 2", "plans": [{"planId": "a"}]},
@@ -50,17 +53,17 @@ def test_both_versions_the_preview_and_what_changes_are_shown() -> None:
     assert "-displayText: Web\n+displayText: Web 2\n plans:\n" in fenced(text)
 
 
-def test_a_first_release_says_so_and_shows_all_of_it() -> None:
-    text = approving.describe_changes("contoso", "web", offer(1, {"displayText": "Web"}), None)
+def test_the_summary_of_a_first_release_shows_the_whole_offer() -> None:
+    text = describe_changes("contoso", "web", offer(1, {"displayText": "Web"}), None)
     assert "live now: nothing; this is the first release" in text
     assert "+displayText: Web" in fenced(text)
 
 
-def test_what_is_the_same_is_said_to_be_so() -> None:
+def test_the_summary_says_if_nothing_changes() -> None:
     assert "The definition of the two is the same." in shown({"b": 1, "a": 2}, {"a": 2, "b": 1})
 
 
-def test_a_long_difference_is_cut_and_says_that_it_was() -> None:
+def test_a_long_diff_is_shortened_with_a_note() -> None:
     text = shown({}, {f"key{number:04}": "x" * 1000 for number in range(MOST_LINES + 50)})
     kept = fenced(text).splitlines()
     assert len(kept) == MOST_LINES
@@ -77,7 +80,7 @@ def test_a_change_at_the_end_of_a_long_text_is_shown() -> None:
         assert "9999" in fenced(text)
 
 
-def test_the_signature_of_a_url_is_not_shown_but_that_it_changed_is() -> None:
+def test_a_signature_is_redacted_but_its_change_is_visible() -> None:
     url = "https://contoso.blob.core.windows.net/web.vhd?sv=1&sig="
     text = shown({"osVhdUrl": f"{url}first%3D&se=2"}, {"osVhdUrl": f"{url}second&se=2"})
     marker = r"^[-+]osVhdUrl: .*[?&]sig=\*{3}redacted:[0-9a-f]{8}\*{3}"
@@ -86,7 +89,7 @@ def test_the_signature_of_a_url_is_not_shown_but_that_it_changed_is() -> None:
     assert "second" not in text
 
 
-def test_letters_that_turn_a_line_around_are_spelled_out() -> None:
+def test_characters_that_reverse_text_are_escaped() -> None:
     assert r"\u202e" in shown({}, {"name": "paid \u202e eerf"})
 
 
@@ -100,7 +103,7 @@ def test_letters_that_turn_a_line_around_are_spelled_out() -> None:
         "`" * 40,
     ],
 )
-def test_no_text_of_an_offer_leaves_its_block(hostile: str) -> None:
+def test_text_of_an_offer_stays_inside_the_code_block(hostile: str) -> None:
     text = shown({"description": "plain"}, {"description": hostile, "z": 1})
     inside = fenced(text)
     assert "+z: 1" in inside
@@ -114,18 +117,54 @@ def test_no_text_of_an_offer_leaves_its_block(hostile: str) -> None:
         lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
     )
 )
-def test_any_definition_can_be_shown_in_a_block_of_bounded_size(definition: Any) -> None:
+def test_the_summary_of_any_definition_has_a_size_limit(definition: Any) -> None:
     text = shown({"one": "thing"}, {"another": definition})
     assert len(text) < (MOST_LINES + 10) * (LONGEST_LINE + 60)
     assert "+another:" in fenced(text)
 
 
-def test_what_has_no_version_can_not_be_approved(emulator: Emulator) -> None:
+@needs_approval
+def test_a_review_pushes_the_version_the_offer_and_the_question(
+    emulator: Emulator, context: dict[str, Any]
+) -> None:
+    summary = review("update", context)
+    assert (summary["version"], summary["offer"]) == (4, "contoso/update")
+    assert summary["subject"] == "Go live with version 4 of contoso/update?"
+    assert context["ti"].xcoms.items() >= summary.items()
+
+
+@needs_approval
+def test_a_preview_without_a_version_is_not_approved(emulator: Emulator, context: dict[str, Any]) -> None:
     emulator.inject(path="/slot/preview$", replace={"json": {"version": None}})
-    with pytest.raises(CloudPartnerError, match="contoso/slow is in preview, so none can be approved"):
-        approving.review.function("slow")
+    with pytest.raises(CloudPartnerError, match=r"contoso/slow: .* no version can be approved"):
+        review("slow", context)
 
 
-def test_what_is_live_is_not_asked_about(emulator: Emulator) -> None:
-    with pytest.raises(AirflowSkipException, match="live already"):
-        approving.review.function("live")
+@needs_approval
+def test_a_live_version_is_not_reviewed(emulator: Emulator, context: dict[str, Any]) -> None:
+    with pytest.raises(AirflowSkipException, match=r"contoso/live: version .* is live already"):
+        review("live", context)
+
+
+@needs_approval
+@pytest.mark.parametrize("chosen", ["Approve", "Reject"])
+def test_the_log_says_who_answered_and_what(chosen: str, context: dict[str, Any], log: Log) -> None:
+    from airflow_provider_cpp.operators.approval import OfferApprovalOperator
+
+    task = OfferApprovalOperator(task_id="t", subject="Go live?", body="", version=4, offer="contoso/web")
+    event = {
+        "chosen_options": [chosen],
+        "params_input": {},
+        "responded_at": datetime.now(UTC),
+        "responded_by_user": {"id": "1", "name": "ada"},
+    }
+    with pytest.raises(AirflowSkipException) if chosen == "Reject" else nullcontext():
+        task.execute_complete(context, event)
+    assert log.containing(f"Go live? Answered by ada: {chosen}.")
+    assert task.get_template_env().from_string(task.map_index_template).render(task=task) == "contoso/web"
+
+
+def review(offer_id: str, context: dict[str, Any]) -> Any:
+    from airflow_provider_cpp.operators.approval import ReviewOperator
+
+    return ReviewOperator(task_id="review", offer_id=offer_id).execute(context)

@@ -1,4 +1,4 @@
-"""What users type and what comes back from the database, at random: used, or refused with a clear error."""
+"""Random values from users and from the database: each is usable, or refused with a clear error."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from airflow.providers.common.compat.sdk import AirflowException
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from airflow_provider_cpp.arguments import CHECKS, check_argument
 from airflow_provider_cpp.emulator.faults import FaultError, Faults
 from airflow_provider_cpp.emulator.seed import BUILT_IN, SeedError, parse
 from airflow_provider_cpp.events import read_event
@@ -57,6 +58,7 @@ def test_a_connection_is_usable_or_refused(
     assert {found: True}[found]
 
 
+LOCATION = "/api/publishers/contoso/offers/web/operations/1"
 REFUSED = (ValueError, TypeError, AirflowException)
 times = scalars | st.timedeltas() | st.floats(0.01, 1e9)
 
@@ -66,34 +68,42 @@ times = scalars | st.timedeltas() | st.floats(0.01, 1e9)
 @example(float("inf"))
 @example(timedelta(0))
 @given(times)
-def test_what_an_operator_is_told_is_usable_or_refused_when_the_dag_is_parsed(name: str, value: Any) -> None:
+def test_any_argument_is_usable_or_refused_when_the_dag_is_parsed(name: str, value: Any) -> None:
     makers: list[Any] = [
         lambda: GoLiveOperator(task_id="t", offer_id="o", **{name: value}),
         lambda: PublishOperator(task_id="t", offer_id="o", **{name: value}),
-        lambda: OperationSensor(task_id="t", operation_location="x", **{name: value}),
+        lambda: OperationSensor(task_id="t", operation_location=LOCATION, **{name: value}),
         lambda: OfferStatusSensor(task_id="t", offer_id="o", **{name: value}),
     ]
     for make in makers:
         try:
             task = make()
-        except (*REFUSED, OverflowError):  # the last is what Airflow's sensors say to infinity
+        except REFUSED:
             continue
         if name in ("poke_interval", "timeout"):
             assert 0 <= getattr(task, name) < float("inf")
 
 
+@pytest.mark.parametrize("name", sorted(CHECKS))
+@given(values | st.sampled_from(["true", "a@x.com,b@x.com", "[", LOCATION, "1", "draft"]))
+def test_any_rendered_argument_is_usable_or_a_value_error(name: str, value: Any) -> None:
+    with suppress(ValueError):
+        usable = check_argument(name, value)
+        assert check_argument(name, usable) == usable
+
+
 @given(values, st.dictionaries(st.text(max_size=8), values, max_size=3))
-def test_a_change_of_an_offer_brings_an_offer_or_is_refused(change: Any, definition: dict[str, Any]) -> None:
+def test_any_change_of_an_offer_is_applied_or_refused(change: Any, definition: dict[str, Any]) -> None:
     offer = {"id": "o", "definition": definition}
     before = copy.deepcopy(offer)
-    task = UpdateOfferOperator(task_id="t", offer_id="o", definition=change)
     with suppress(ValueError):
+        task = UpdateOfferOperator(task_id="t", offer_id="o", definition=change)
         assert isinstance(task._change(offer, {})["definition"], dict)
     assert offer == before
 
 
 @given(values)
-def test_addresses_and_definitions_are_sent_as_json_or_refused(value: Any) -> None:
+def test_any_address_or_definition_becomes_json_or_is_refused(value: Any) -> None:
     for make in (
         lambda: portal.publish("p", "o", notification_emails=value),
         lambda: portal.put_offer("p", "o", value),

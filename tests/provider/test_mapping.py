@@ -1,12 +1,14 @@
-"""What a mapped task's instances are named by in the grid."""
+"""Names of the instances of mapped tasks in the grid: `publisher/offer`."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from airflow.providers.common.compat.sdk import DAG
+from harness import TaskInstance
 
+from airflow_provider_cpp.offer_task import MAP_INDEX_TEMPLATE
 from airflow_provider_cpp.operators.cloud_partner import (
     CancelOperator,
     GetOfferOperator,
@@ -15,6 +17,9 @@ from airflow_provider_cpp.operators.cloud_partner import (
     UpdateOfferOperator,
 )
 from airflow_provider_cpp.sensors.cloud_partner import OfferStatusSensor, OperationSensor
+
+if TYPE_CHECKING:
+    from dev.emulator_process import Emulator
 
 OFFERS = {"offer_id": ["web", "slow"]}
 MAPPED: list[tuple[type[Any], dict[str, Any], dict[str, Any]]] = [
@@ -31,22 +36,31 @@ MAPPED: list[tuple[type[Any], dict[str, Any], dict[str, Any]]] = [
 @pytest.mark.parametrize(
     ("operator", "same", "each"), MAPPED, ids=lambda value: getattr(value, "__name__", "")
 )
-def test_instances_are_named_by_their_offers_or_as_the_dag_says(
+def test_instances_have_the_name_of_their_offer_or_of_the_dag(
     operator: type[Any], same: dict[str, Any], each: dict[str, list[str]]
 ) -> None:
     with DAG("mapping", schedule=None):
         ours = operator.partial(task_id="ours", **same).expand(**each)
         own = operator.partial(task_id="own", map_index_template="{{ task.task_id }}", **same).expand(**each)
-    assert ours.map_index_template == "{{ task.subject }}"
+    assert ours.map_index_template == MAP_INDEX_TEMPLATE
     assert own.map_index_template == "{{ task.task_id }}"
 
 
-def test_an_instance_is_named_by_what_its_templates_were_rendered_to(context: dict[str, Any]) -> None:
+def test_the_name_of_an_instance_has_the_rendered_ids(context: dict[str, Any]) -> None:
     task = GetOfferOperator(task_id="task", publisher_id="contoso", offer_id="{{ params.offer }}")
     rendered = task.prepare_for_execution()
     rendered.render_template_fields({"params": {"offer": "web"}})
-    # As Airflow 3.0 has it.
+    # The context of Airflow 3.0 has the task from before its templates were rendered.
     context["task"] = task
     rendered.pre_execute(context)
     name = rendered.get_template_env().from_string(rendered.map_index_template).render(context)
     assert name == "contoso/web"
+
+
+@pytest.mark.parametrize("kind", [kind for kind, _, each in MAPPED if each is OFFERS])
+def test_the_name_has_the_publisher_of_the_connection_early(emulator: Emulator, kind: type[Any]) -> None:
+    same = next(same for one, same, _ in MAPPED if one is kind)
+    task = kind(task_id="task", offer_id="web", **same).prepare_for_execution()
+    # Airflow 3 renders the name right after the templates, before the execution.
+    task.render_template_fields({"ti": TaskInstance()}, task.get_template_env())
+    assert task.get_template_env().from_string(MAP_INDEX_TEMPLATE).render(task=task) == "contoso/web"

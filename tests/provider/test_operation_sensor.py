@@ -154,7 +154,7 @@ def test_invalid_location_is_rejected_before_any_request(
 
 
 def test_invalid_until_is_rejected() -> None:
-    with pytest.raises(ValueError, match="until must be one of completed, preview"):
+    with pytest.raises(ValueError, match="until must be one of 'completed', 'preview'"):
         sensor("/api/operations/contoso$slow$2$preview", until="live")
 
 

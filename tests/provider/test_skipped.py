@@ -1,4 +1,4 @@
-"""Why a task was skipped is in its log: Airflow folds up its own line, in which the reason is."""
+"""The log names the reason of a skip, because Airflow collapses its own line."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ if TYPE_CHECKING:
     from dev.emulator_process import Emulator
 
 
-def test_that_the_offer_is_live_already_is_told(
-    emulator: Emulator, context: dict[str, Any], log: Log
-) -> None:
+def test_the_log_says_that_the_offer_is_live(emulator: Emulator, context: dict[str, Any], log: Log) -> None:
     context["dag_run"].start_date = datetime.now(UTC) + timedelta(minutes=1)
     with pytest.raises(AirflowSkipException):
         GoLiveOperator(task_id="go_live", offer_id="live", if_live="skip").execute(context)
     assert log.containing("contoso/live: production has the preview's version already. Nothing to do.")
 
 
-def test_what_failed_softly_is_told(emulator: Emulator, context: dict[str, Any], log: Log) -> None:
+def test_the_log_names_the_failure_behind_a_soft_fail(
+    emulator: Emulator, context: dict[str, Any], log: Log
+) -> None:
     location = CloudPartnerHook().go_live("failing")
     task = OperationSensor(task_id="w", operation_location=location, soft_fail=True, poke_interval=0.05)
     with pytest.raises(AirflowSkipException):
