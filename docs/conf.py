@@ -51,7 +51,7 @@ nitpick_ignore_regex = [
     ),
     (
         "py:.*",
-        r"(Any|Callable|Change|Connection|Context|IfDone|IfRunning|Iterable|Json|Mapping|Sequence|Slot|TaskGroup|Until|XComArg)",
+        r"(AirflowOptionalProviderFeatureException|Any|Callable|Change|Connection|Context|IfDone|IfRunning|Iterable|Json|Mapping|Sequence|Slot|TaskGroup|Until|XComArg)",
     ),
     (
         "py:.*",
