@@ -1,6 +1,6 @@
-"""`make demo`: a whole release on a real Airflow, against the emulator of the service, watched as it goes.
+"""Run a complete release on a real Airflow against the emulator, and show its progress: `make demo`.
 
-It exits with 0 only if the offer was published and went live exactly once each, and was announced after that.
+The exit code is 0 only if the offer was published once, went live once, and was announced afterwards.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ HOME = ROOT / ".demo"
 DAG_ID = "release_offer"
 OFFER = "contoso/contoso-web"
 TIME_SCALE = 12_000  # the three days of a go-live pass in 22 seconds
-MOST_SECONDS = 300
+MAX_SECONDS = 300
 TASKS = ("change", "publish", "review", "approve", "go_live", "announce")
 COLOURS = {
     "success": "green",
@@ -57,45 +57,45 @@ def main() -> int:
         with running_emulator("--time-scale", str(TIME_SCALE)) as emulator:
             return _demonstrate(emulator)
     except KeyboardInterrupt:
-        console.print("\nStopped; everything that the demo started is gone.")
+        console.print("\nStopped. All processes of the demo were stopped.")
         return 130
 
 
 def _demonstrate(emulator: Emulator) -> int:
-    console.print(f"The service's emulator is at {emulator.url}; a day passes in {86400 / TIME_SCALE:.0f} s.")
+    console.print(f"The emulator runs at {emulator.url}; a day passes in {86400 / TIME_SCALE:.0f} s.")
     airflow = LocalAirflow(
         HOME / "airflow",
         ROOT / "example_dags",
         {"AIRFLOW_CONN_CLOUD_PARTNER_DEFAULT": json.dumps(emulator.connection)},
     )
     try:
-        began = time.monotonic()
+        started = time.monotonic()
         airflow.start(lambda line: console.print(f"Airflow: {line} …"))
-        console.print(f"Airflow is up at {airflow.url} after {time.monotonic() - began:.0f} s.")
+        console.print(f"Airflow runs at {airflow.url}, started in {time.monotonic() - started:.0f} s.")
         run_id = airflow.trigger(DAG_ID)
         console.print(
-            f"The Dag {DAG_ID} runs for {OFFER}: change → publish → review → approve → go live → announce.\n"
+            f"Started {DAG_ID} for {OFFER}: change → publish → review → approve → go live → announce.\n"
         )
         state = _watch(emulator, airflow, run_id)
-        good = _report(emulator, airflow, run_id, state)
+        passed = _report(emulator, airflow, run_id, state)
         if os.environ.get("KEEP"):
             console.print(
-                f"\nAirflow's UI stays up, and asks for no login. Ctrl-C ends it.\n"
+                f"\nAirflow's UI keeps running and needs no login. To stop it, press Ctrl-C.\n"
                 f"{airflow.url}/dags/{DAG_ID}/runs/{run_id}",
                 soft_wrap=True,
             )
             signal.pause()
-        return 0 if good else 1
+        return 0 if passed else 1
     finally:
-        console.print("Stopping what was started …")
+        console.print("Stopping Airflow and the emulator …")
         airflow.stop()
 
 
 def _watch(emulator: Emulator, airflow: LocalAirflow, run_id: str) -> str:
-    """Show the offer's steps and the run's tasks until the run ends, approve, and return the run's state."""
-    deadline = time.monotonic() + MOST_SECONDS
+    """Show the offer's steps and the run's tasks, approve, and return the final state of the run."""
+    deadline = time.monotonic() + MAX_SECONDS
     with Live(console=console, refresh_per_second=8, transient=False) as live:
-        said: set[str] = set()
+        printed: set[str] = set()
         approved = False
         while time.monotonic() < deadline:
             state = airflow.run_state(DAG_ID, run_id)
@@ -105,19 +105,21 @@ def _watch(emulator: Emulator, airflow: LocalAirflow, run_id: str) -> str:
                 live.update(_picture(step, tasks))
             else:
                 for line in _lines(step, tasks):
-                    if line not in said:
-                        said.add(line)
+                    if line not in printed:
+                        printed.add(line)
                         console.print(f"{datetime.now():%H:%M:%S}  {line}")
-            if not approved and (asking := tasks.get("approve")) and asking["state"] == "awaiting_input":
-                asked = airflow.question(asking)
-                console.print(Panel(Markdown(asked["body"]), title=asked["subject"], title_align="left"))
-                console.print("Approved by the demo, through Airflow's API, as a click in its UI would.\n")
-                airflow.answer(asking, "Approve")
+            if not approved and (approve := tasks.get("approve")) and approve["state"] == "awaiting_input":
+                request = airflow.question(approve)
+                console.print(Panel(Markdown(request["body"]), title=request["subject"], title_align="left"))
+                console.print(
+                    "The demo approved the release through Airflow's API, like a click in the UI.\n"
+                )
+                airflow.answer(approve, "Approve")
                 approved = True
             if state in ("success", "failed"):
                 return state
             time.sleep(0.4)
-    return f"not ended after {MOST_SECONDS} s"
+    return f"not finished after {MAX_SECONDS} s"
 
 
 def _picture(step: dict[str, Any], tasks: dict[str, dict[str, Any]]) -> RenderableType:
@@ -132,25 +134,25 @@ def _picture(step: dict[str, Any], tasks: dict[str, dict[str, Any]]) -> Renderab
 
 
 def _lines(step: dict[str, Any], tasks: dict[str, dict[str, Any]]) -> list[str]:
-    """Return the state as plain lines; only those that are new are printed."""
+    """Return the state as lines; the caller prints only new lines."""
     tens = step["progressPercentage"] // 20 * 20
     lines = [f"service: {step['stepName']} {step['status']} {tens} %"]
     return lines + [f"task {name} {ti['state']}" for name, ti in tasks.items() if ti["state"] in COLOURS]
 
 
 def _current(offer: dict[str, Any]) -> dict[str, Any]:
-    """Return the step that an offer's newest operation is at."""
+    """Return the current step of an offer's latest operation."""
     steps: list[dict[str, Any]] = offer["operations"][0]["steps"]
     return next((step for step in steps if step["status"] != "complete"), steps[-1])
 
 
 def _tasks(airflow: LocalAirflow, run_id: str) -> dict[str, dict[str, Any]]:
-    """Return the run's tasks by their names without that of the group."""
+    """Return the run's task instances by task id without the group."""
     return {ti["task_id"].rpartition(".")[2]: ti for ti in airflow.task_instances(DAG_ID, run_id)}
 
 
 def _report(emulator: Emulator, airflow: LocalAirflow, run_id: str, state: str) -> bool:
-    """Print what happened, and return whether it is what should have."""
+    """Print the result, and return whether it is correct."""
     tasks = _tasks(airflow, run_id)
     sent = {
         verb: sum(post["effect"] for post in emulator.requests(method="POST", path=f"/{verb}$"))
@@ -160,7 +162,7 @@ def _report(emulator: Emulator, airflow: LocalAirflow, run_id: str, state: str) 
     ended = live["submissionType"] == "goLive" and live["submissionState"] in SUCCESS
     completed = _moment(live["lastActionDateTime"]) if ended else None
     announced = _moment(tasks["announce"]["start_date"]) if state == "success" else None
-    table = Table(title=f"\nThe run ended: {state}", title_justify="left", show_header=False)
+    table = Table(title=f"\nState of the run: {state}", title_justify="left", show_header=False)
     for _ in range(2):
         table.add_column(overflow="fold")
     for name in ("publish", "go_live"):
@@ -170,41 +172,42 @@ def _report(emulator: Emulator, airflow: LocalAirflow, run_id: str, state: str) 
     table.add_row("completed", f"{completed:%H:%M:%S.%f}"[:-4] if completed else "no")
     table.add_row("announced", f"{announced:%H:%M:%S.%f}"[:-4] if announced else "no")
     console.print(table)
-    good = state == "success" and sent == {"publish": 1, "golive": 1}
-    good = good and bool(completed and announced and announced >= completed) and _was_told(airflow, run_id)
-    verdict = "each exactly once, and announced after its completion" if good else "NOT as it should be"
+    passed = state == "success" and sent == {"publish": 1, "golive": 1}
+    passed = passed and bool(completed and announced and announced >= completed)
+    passed = passed and _asset_started_dag(airflow, run_id)
+    verdict = "exactly once each, announced after completion" if passed else "NOT the expected result"
     console.print(
         f"The service accepted {sent['publish']} publish and {sent['golive']} go-live: {verdict}.",
         soft_wrap=True,
     )
-    if not good:
+    if not passed:
         for ti in tasks.values():
             if ti["state"] != "success":
                 console.print(f"\n{ti['task_id']} {ti['state']}:")
                 console.print(airflow.task_log(ti)[-3000:], markup=False)
         console.print(f"\nAll logs are in {airflow.home.relative_to(ROOT)}/logs.")
-    return good
+    return passed
 
 
-def _was_told(airflow: LocalAirflow, run_id: str) -> bool:
-    """Wait for the Dag that the asset's update starts, and return whether it told of this run."""
+def _asset_started_dag(airflow: LocalAirflow, run_id: str) -> bool:
+    """Wait for the Dag that the asset starts, and return whether it announced this run."""
     try:
         wait_for(lambda: bool(airflow.runs("announce")), "the asset to start the Dag announce", seconds=60)
-        (told,) = airflow.runs("announce")
-        airflow.wait_for_run("announce", told["dag_run_id"], seconds=60)
-        (tell,) = airflow.task_instances("announce", told["dag_run_id"])
-        lines = airflow.xcom(tell)
+        (run,) = airflow.runs("announce")
+        airflow.wait_for_run("announce", run["dag_run_id"], seconds=60)
+        (task,) = airflow.task_instances("announce", run["dag_run_id"])
+        lines = airflow.xcom(task)
     except (TimeoutError, ValueError, OSError) as error:
         console.print(f"The Dag announce: {error}")
         return False
     console.print(
-        f"The offer's asset was updated, so the Dag announce told: {'; '.join(lines)}.", soft_wrap=True
+        f"The update of the offer's asset started the Dag announce: {'; '.join(lines)}.", soft_wrap=True
     )
     return run_id in lines[0]
 
 
 def _moment(text: str | None) -> datetime | None:
-    """Return a point in time; the service's have seven digits of a second, Airflow's six."""
+    """Parse a time; the service sends seven digits after the second, Airflow six."""
     return datetime.fromisoformat(text) if text else None
 
 

@@ -1,7 +1,7 @@
-"""A real Airflow on this machine: scheduler, workers, triggerer, Dag processor and API server, in a folder.
+"""A real Airflow on this machine, for the demo and the tests of complete Dags.
 
-The demo and the tests of whole Dags run on it. Everything it starts listens on the loopback only, on ports
-that the system chose, and is gone when it is stopped.
+Scheduler, workers, triggerer, Dag processor and API server run as processes with their files in one folder.
+They listen on free ports of the loopback interface only.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ import psutil
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-#: The minor version, without its import, which would make it read its settings.
+#: Airflow's minor version. Importing Airflow instead would make it read its settings.
 AIRFLOW = tuple(map(int, version("apache-airflow").split(".")[:2]))
 
 COMPONENTS = {
@@ -40,17 +40,17 @@ COMPONENTS = {
 
 
 class LocalAirflow:
-    """Airflow's components as processes, its database and logs in a folder of their own.
+    """Airflow's components as processes, with database and logs in one folder.
 
-    :param home: the folder, which becomes AIRFLOW_HOME
-    :param dags_folder: where the Dag files are
-    :param environment: what else the components get, e.g. connections
-    :param components: the arguments of `airflow` by the name of the component
+    :param home: the folder, used as AIRFLOW_HOME
+    :param dags_folder: folder of the Dag files
+    :param environment: additional environment variables, for example connections
+    :param components: arguments of `airflow` by the name of the component
     """
 
     API = "/api/v2"
     HEALTH = "/monitor/health"
-    #: What is said of every run that is triggered.
+    #: Fields of every request that triggers a run.
     RUN: ClassVar[dict[str, Any]] = {"logical_date": None}
 
     def __init__(
@@ -66,11 +66,11 @@ class LocalAirflow:
         self._token: str | None = None
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self.environment = {
-            # Nothing of an Airflow that whoever runs this may have set up.
+            # Without the settings of another Airflow on this machine.
             **{key: value for key, value in os.environ.items() if not key.startswith("AIRFLOW")},
             "AIRFLOW_HOME": str(home),
             "AIRFLOW__API__BASE_URL": self.url,
-            # Until Airflow 3.1, it shows what was returned only with this.
+            # Before Airflow 3.1, the API returns XCom values only with this setting.
             "AIRFLOW__API__ENABLE_XCOM_DESERIALIZE_SUPPORT": "True",
             "AIRFLOW__API__HOST": "127.0.0.1",
             "AIRFLOW__API__PORT": self.url.rpartition(":")[2],
@@ -104,20 +104,20 @@ class LocalAirflow:
         self.stop()
 
     def start(self, progress: Callable[[str], None] = lambda line: None) -> None:
-        """Make the database, start every component, and return when all are healthy."""
+        """Create the database, start all components, and wait until they are healthy."""
         (self.home / "logs").mkdir(parents=True, exist_ok=True)
-        progress("making the database")
+        progress("creating the database")
         self.run("db", "migrate")
         progress(f"starting {', '.join(self.components)}")
         for component in self.components:
             self.start_component(component)
             if component == "api-server":
-                # Tasks that begin before it answers fail, such as those of a Dag that is due already.
+                # Tasks that start before the API server answers fail, for example those of a Dag that is due.
                 wait_for(self._answers, "Airflow's API server to answer", seconds=180)
         wait_for(self._is_healthy, "Airflow to be healthy", seconds=180)
 
     def start_component(self, component: str) -> None:
-        """Start one of the components."""
+        """Start one component."""
         with self._log(component) as log:
             self._processes[component] = subprocess.Popen(
                 [sys.executable, "-m", "airflow", *self.components[component]],
@@ -126,28 +126,28 @@ class LocalAirflow:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                # Ctrl-C is for whoever started all this, who then stops it in order.
+                # Ctrl-C reaches only the parent process, which then stops the components.
                 start_new_session=True,
             )
 
     def pid(self, component: str) -> int | None:
-        """Return the id of a component's process; None if it doesn't run."""
+        """Return the process id of a component; None if it does not run."""
         process = self._processes.get(component)
         return process.pid if process and process.poll() is None else None
 
     def stop(self) -> None:
-        """End every process that was started, and all that these started."""
+        """Stop all components and their child processes."""
         self._end(list(self._processes), kill=False)
 
     def stop_component(self, component: str, *, kill: bool = False) -> None:
-        """End one of the components: as an operator would, or with SIGKILL."""
+        """Stop one component, with SIGTERM or SIGKILL."""
         self._end([component], kill=kill)
 
     def _end(self, components: list[str], *, kill: bool) -> None:
         processes = [self._processes.pop(component) for component in components]
         family: list[psutil.Process] = []
         for process in processes:
-            with suppress(psutil.NoSuchProcess):  # it may end by itself
+            with suppress(psutil.NoSuchProcess):  # the process may have exited
                 leader = psutil.Process(process.pid)
                 family += [leader, *leader.children(recursive=True)]
                 if not kill:
@@ -176,14 +176,14 @@ class LocalAirflow:
         return done.stdout
 
     def connection(self, conn_id: str) -> dict[str, Any]:
-        """Return what Airflow has of a connection, with its secrets."""
+        """Return a connection as Airflow stores it, including secrets."""
         output = self.run("connections", "get", conn_id, "--output", "json")
-        # Airflow 3.2 logs to the same stream, before.
+        # Airflow 3.2 writes log lines to the same stream first.
         (connection,) = json.loads(output.splitlines()[-1])
         return dict(connection)
 
     def api(self, method: str, path: str, body: Any = None) -> Any:
-        """Ask Airflow's own API; `path` is below its version."""
+        """Call Airflow's API; `path` is relative to the version."""
         return self._request(method, f"{self.API}{path}", body, self._authorization())
 
     def _authorization(self) -> dict[str, str]:
@@ -192,25 +192,25 @@ class LocalAirflow:
         return {"Authorization": f"Bearer {self._token}"}
 
     def trigger(self, dag_id: str, conf: Mapping[str, Any] | None = None) -> str:
-        """Start a run of a Dag, once the Dag is known, and return its id."""
+        """Wait until the Dag is known, start a run, and return its id."""
         wait_for(lambda: self.has_dag(dag_id), f"the Dag {dag_id} to be known", seconds=120)
         run_id = f"manual__{uuid.uuid4()}"
         body = {"dag_run_id": run_id, "conf": dict(conf or {}), **self.RUN}
-        wait_for(lambda: self._has_begun(dag_id, body), f"a run of {dag_id} to begin", seconds=60)
+        wait_for(lambda: self._has_begun(dag_id, body), f"a run of {dag_id} to start", seconds=60)
         return run_id
 
     def _has_begun(self, dag_id: str, body: Any) -> bool:
         try:
             self.api("POST", f"/dags/{dag_id}/dagRuns", body)
         except urllib.error.HTTPError as error:
-            # With SQLite, its database may be locked for a while; what had its effect is there (409).
+            # 500: the SQLite database is locked for a while. 409: an earlier request created the run.
             if error.code not in (409, 500):
                 raise
             return error.code == 409
         return True
 
     def has_dag(self, dag_id: str) -> bool:
-        """Whether the Dag is known; raise if a Dag file can't be imported."""
+        """Return whether the Dag is known; raise if a Dag file has an import error."""
         errors = self.api("GET", "/importErrors")["import_errors"]
         if errors:
             raise RuntimeError("\n".join(error["stack_trace"] for error in errors))
@@ -241,34 +241,34 @@ class LocalAirflow:
         return found
 
     def question(self, ti: Mapping[str, Any]) -> dict[str, Any]:
-        """Return what a task asks somebody: subject, body, options, and what was answered."""
+        """Return the approval request of a task: subject, body, options and response."""
         found: dict[str, Any] = self.api("GET", f"{_path(ti)}/{ti['map_index']}/hitlDetails")
         return found
 
     def answer(self, ti: Mapping[str, Any], option: str) -> None:
-        """Choose an option of a task that asks somebody, as a click in the UI does."""
+        """Answer the approval request of a task, like a click in the UI."""
         self.wait_until_handed_over(ti)
         self.api("PATCH", f"{_path(ti)}/{ti['map_index']}/hitlDetails", {"chosen_options": [option]})
 
     def wait_until_handed_over(self, ti: Mapping[str, Any]) -> None:
-        """Wait until the scheduler knows that the worker is done with a task that asks somebody.
+        """Wait until the scheduler knows that the worker has finished the first part of an approval task.
 
-        Answered before, the task would fail ("finished with state success, but the task instance's state
-        attribute is queued"). People aren't that fast.
+        An earlier answer makes the task fail ("finished with state success, but the task instance's state
+        attribute is queued"). Only a program answers that fast.
         """
         task = f"dag_id='{ti['dag_id']}', task_id='{ti['task_id']}', run_id='{ti['dag_run_id']}'"
-        said = f"Received executor event with state success for task instance TaskInstanceKey({task}"
-        line = re.compile(rf"{re.escape(said)}, try_number=\d+, map_index={ti['map_index']}\)")
+        message = f"Received executor event with state success for task instance TaskInstanceKey({task}"
+        line = re.compile(rf"{re.escape(message)}, try_number=\d+, map_index={ti['map_index']}\)")
         wait_for(
             lambda: bool(line.search(self.tail("scheduler", lines=0))),
-            f"{ti['task_id']} to be handed over",
+            f"the scheduler to see the end of {ti['task_id']} in the worker",
             seconds=60,
         )
 
     def wait_for_question(
         self, dag_id: str, run_id: str, task_id: str, *, map_index: int = -1, seconds: float = 300
     ) -> dict[str, Any]:
-        """Wait until a task asks somebody, and return its instance; `task_id` is without its groups."""
+        """Wait until a task requests an approval, and return its instance; `task_id` is without groups."""
         found: list[dict[str, Any]] = []
 
         def is_asked() -> bool:
@@ -277,29 +277,31 @@ class LocalAirflow:
                 for ti in self.task_instances(dag_id, run_id)
                 if ti["task_id"].rpartition(".")[2] == task_id
                 and ti["map_index"] == map_index
-                # Until Airflow 3.3, who asks is deferred.
+                # Before Airflow 3.3, a task that requests an approval is deferred.
                 and ti["state"] in ("awaiting_input", "deferred")
             ]
             if not found and (state := self.run_state(dag_id, run_id)) in ("success", "failed"):
-                raise RuntimeError(f"Run {run_id} of {dag_id}: {state}, and {task_id} did not ask.")
+                raise RuntimeError(
+                    f"Run {run_id} of {dag_id}: {state}, and {task_id} did not request an approval."
+                )
             return bool(found)
 
-        wait_for(is_asked, f"{task_id} of {dag_id} to ask", seconds=seconds)
+        wait_for(is_asked, f"{task_id} of {dag_id} to request an approval", seconds=seconds)
         return found[0]
 
     def clear_failed(self, dag_id: str, run_id: str) -> None:
-        """Clear a run's failed tasks, and those that failed because of them."""
+        """Clear the failed tasks of a run, and the tasks that failed because of them."""
         body = {"dry_run": False, "dag_run_id": run_id, "only_failed": True, "reset_dag_runs": True}
         self.api("POST", f"/dags/{dag_id}/clearTaskInstances", body)
 
     def backfill(self, dag_id: str, first: str, last: str, *options: str) -> None:
-        """Create a backfill, once all others of the Dag are complete."""
+        """Create a backfill, after all other backfills of the Dag are complete."""
         wait_for(lambda: self.has_dag(dag_id), f"the Dag {dag_id} to be known", seconds=120)
-        # Airflow refuses another one before; it looks every 30 s.
+        # Airflow refuses a second backfill, and checks for completed ones every 30 s.
         self.wait_for_backfills(dag_id)
         days = ("--dag-id", dag_id, "--from-date", first, "--to-date", last)
-        # With SQLite it may fail ("database is locked"). Airflow then deletes the runs that it began to make,
-        # and its scheduler ends if it has begun to run them.
+        # With SQLite it may fail ("database is locked"). Airflow then deletes the runs that it has created,
+        # and the scheduler crashes if it has started one. A paused Dag starts none.
         self.api("PATCH", f"/dags/{dag_id}", {"is_paused": True})
         try:
             wait_for(lambda: self._backfilled(*days, *options), f"a backfill of {dag_id}", seconds=120)
@@ -316,7 +318,7 @@ class LocalAirflow:
         return True
 
     def wait_for_backfills(self, dag_id: str, *, seconds: float = 600) -> None:
-        """Wait until every backfill of a Dag is complete."""
+        """Wait until all backfills of a Dag are complete."""
         path = f"/backfills?dag_id={dag_id}&limit=100"
         wait_for(
             lambda: all(one["completed_at"] for one in self.api("GET", path)["backfills"]),
@@ -330,12 +332,12 @@ class LocalAirflow:
         return found
 
     def xcom(self, ti: Mapping[str, Any], key: str = "return_value") -> Any:
-        """Return what a task instance returned."""
+        """Return an XCom of a task instance, by default its return value."""
         query = f"map_index={ti['map_index']}&deserialize=true&stringify=false"
         return self.api("GET", f"{_path(ti)}/xcomEntries/{key}?{query}")["value"]
 
     def task_log(self, ti: Mapping[str, Any]) -> str:
-        """Return the text of all logs of a task instance's tries."""
+        """Return the logs of all tries of a task instance."""
         path = self.home / "logs" / f"dag_id={ti['dag_id']}" / f"run_id={ti['dag_run_id']}"
         path /= f"task_id={ti['task_id']}"
         if ti["map_index"] >= 0:
@@ -343,16 +345,16 @@ class LocalAirflow:
         return "".join(file.read_text() for file in sorted(path.glob("*.log*")))
 
     def wait_for_run(self, dag_id: str, run_id: str, *, seconds: float = 300) -> str:
-        """Wait until a run ends and return its state."""
+        """Wait until a run has finished, and return its state."""
         wait_for(
             lambda: self.run_state(dag_id, run_id) in ("success", "failed"),
-            f"run {run_id} of {dag_id} to end",
+            f"run {run_id} of {dag_id} to finish",
             seconds=seconds,
         )
         return self.run_state(dag_id, run_id)
 
     def tail(self, component: str, lines: int = 15) -> str:
-        """Return the end of a component's output; 0 lines for all of it."""
+        """Return the last lines of a component's output; 0: all lines."""
         return "\n".join((self.home / "logs" / f"{component}.log").read_text().splitlines()[-lines:])
 
     def _log(self, component: str) -> IO[bytes]:
@@ -366,11 +368,11 @@ class LocalAirflow:
         return health is not None and all(part["status"] == "healthy" for part in health.values())
 
     def _health(self) -> dict[str, Any] | None:
-        """Return the health of the components; None if nobody answers yet."""
+        """Return the health of the components; None if the API server does not answer yet."""
         for component, process in self._processes.items():
             if process.poll() is not None:
                 raise RuntimeError(
-                    f"airflow {component} ended with {process.returncode}:\n{self.tail(component)}"
+                    f"airflow {component} exited with code {process.returncode}:\n{self.tail(component)}"
                 )
         try:
             health: dict[str, Any] = self._request("GET", f"{self.API}{self.HEALTH}")
@@ -388,8 +390,8 @@ class LocalAirflow:
             method=method,
         )
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        with opener.open(request, timeout=60) as answer:
-            return json.loads(answer.read() or b"null")
+        with opener.open(request, timeout=60) as response:
+            return json.loads(response.read() or b"null")
 
 
 def _path(ti: Mapping[str, Any]) -> str:
@@ -397,19 +399,20 @@ def _path(ti: Mapping[str, Any]) -> str:
 
 
 def free_port() -> int:
-    """Return a port that nobody uses now."""
+    """Return a free port."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return int(listener.getsockname()[1])
 
 
-def wait_for(is_so: Callable[[], bool], what: str, *, seconds: float) -> None:
-    """Wait until something is so.
+def wait_for(condition: Callable[[], bool], subject: str, *, seconds: float) -> None:
+    """Wait until a condition is true.
 
-    :raises TimeoutError: it is not, after so many seconds
+    :param subject: the expected event, for the error message: "the Dag to be known"
+    :raises TimeoutError: the condition is still false after so many seconds
     """
     deadline = time.monotonic() + seconds
-    while not is_so():
+    while not condition():
         if time.monotonic() > deadline:
-            raise TimeoutError(f"Waited {seconds:g} s in vain for {what}.")
+            raise TimeoutError(f"Waited {seconds:g} s for {subject}.")
         time.sleep(0.25)

@@ -1,4 +1,4 @@
-"""A real Airflow 2 on this machine, for the tests of whole Dags."""
+"""A real Airflow 2 on this machine, for the tests of complete Dags."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 COMPONENTS = {
-    # By the name that it has in Airflow 3.
+    # The keys are the names of the components in Airflow 3.
     "api-server": ["webserver", "--workers", "1"],
     "scheduler": ["scheduler", "--skip-serve-logs"],
     "triggerer": ["triggerer", "--skip-serve-logs"],
@@ -18,7 +18,7 @@ COMPONENTS = {
 
 
 class LocalAirflow2(LocalAirflow):
-    """Airflow 2, whose API and settings have other names; as a :class:`LocalAirflow` otherwise."""
+    """A :class:`LocalAirflow` with the API and settings of Airflow 2."""
 
     API = "/api/v1"
     HEALTH = "/health"
@@ -36,16 +36,16 @@ class LocalAirflow2(LocalAirflow):
             "AIRFLOW__WEBSERVER__WEB_SERVER_PORT": port,
         }
         self.environment |= settings
-        # Airflow 2 runs several tasks at once on a database with a server only.
+        # With SQLite, Airflow 2 can only run one task at a time.
         if self.environment["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"].startswith("sqlite"):
             self.environment["AIRFLOW__CORE__EXECUTOR"] = "SequentialExecutor"
-        # Whoever asks is an administrator, as in the Airflow 3 of these tests.
+        # Every user is an administrator, as with Airflow 3 in these tests.
         (home / "webserver_config.py").write_text('AUTH_ROLE_PUBLIC = "Admin"\n')
 
     def _authorization(self) -> dict[str, str]:
         return {}
 
     def _health(self) -> dict[str, Any] | None:
-        # Its scheduler processes the Dag files, and the Dag processor that isn't there has no status.
+        # The scheduler parses the Dag files, so there is no Dag processor and no status of one.
         health = super()._health()
         return health and {name: part for name, part in health.items() if name != "dag_processor"}

@@ -1,7 +1,7 @@
-"""PostgreSQL and Redis on this machine, for a deployment of Airflow as production has it.
+"""PostgreSQL and Redis on this machine, for a production-like Airflow.
 
-Each is a process of ours in a folder of its own, listens on the loopback only, at a port that was free, and
-is gone when it is stopped. The programs are Debian's: `make services`.
+Each runs as a process with its own folder, on a free port of the loopback interface only. `make services`
+installs the programs from Debian.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class _Service:
-    """A server that can be killed and started again, at the same port and with the same data."""
+    """A server that can be killed and started again with the same port and data."""
 
     def __init__(self, home: Path) -> None:
         self.home = home
@@ -38,7 +38,7 @@ class _Service:
         raise NotImplementedError
 
     def start(self) -> None:
-        """Start it, and return when it listens."""
+        """Start the server and wait until it listens."""
         with (self.home / "server.log").open("ab") as log:
             self._process = subprocess.Popen(
                 self.command(),
@@ -51,7 +51,7 @@ class _Service:
         wait_for(self._listens, f"{type(self).__name__} to listen at {self.port}", seconds=60)
 
     def stop(self, *, kill: bool = False) -> None:
-        """End it: in order, or with SIGKILL."""
+        """Stop the server, with SIGTERM or SIGKILL."""
         if self._process is None:
             return
         if kill:
@@ -69,14 +69,14 @@ class _Service:
         assert self._process is not None
         if self._process.poll() is not None:
             raise RuntimeError(
-                f"{type(self).__name__} ended:\n{(self.home / 'server.log').read_text()[-2000:]}"
+                f"{type(self).__name__} exited:\n{(self.home / 'server.log').read_text()[-2000:]}"
             )
         with socket.socket() as client:
             return client.connect_ex(("127.0.0.1", self.port)) == 0
 
 
 class PostgreSQL(_Service):
-    """A PostgreSQL server with one database, `airflow`; its superuser needs no password on the loopback."""
+    """A PostgreSQL server with one database, `airflow`, whose superuser needs no password on the loopback."""
 
     def __init__(self, home: Path) -> None:
         super().__init__(home)
@@ -94,9 +94,9 @@ class PostgreSQL(_Service):
         return f"postgresql+psycopg2://airflow@127.0.0.1:{self.port}/airflow"
 
     def query(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:
-        """Ask the database.
+        """Run a query.
 
-        :raises psycopg2.Error: it is down
+        :raises psycopg2.Error: the server is down
         """
         connection = psycopg2.connect(self.url.replace("+psycopg2", ""), connect_timeout=3)
         try:
@@ -112,13 +112,13 @@ class PostgreSQL(_Service):
         return [*self._as_user, str(self._bin / "postgres"), "-D", str(self._data), *options]
 
     def make_database(self) -> None:
-        """Make the database, once the server listens."""
+        """Create the database on the running server."""
         self._run("createdb", "-h", "127.0.0.1", "-p", str(self.port), "-U", "airflow", "airflow")
 
     def stop(self, *, kill: bool = False) -> None:
-        """End it with all its children: fast, or with SIGQUIT, after which it recovers from its log."""
+        """Stop the server with all its children: fast, or with SIGQUIT, so that the next start recovers."""
         if self._process is not None:
-            # As after a power failure. Killing the leader alone would leave its children.
+            # As after a power failure. Killing only the leader would leave its children.
             self._run("pg_ctl", "stop", "-D", str(self._data), "-m", "immediate" if kill else "fast")
             self._process.wait(timeout=30)
             self._process = None
@@ -136,7 +136,7 @@ class PostgreSQL(_Service):
 
 
 class Redis(_Service):
-    """A Redis server that keeps what it has in a log, as a broker in production does."""
+    """A Redis server with an append-only file, as in production."""
 
     def __init__(self, home: Path) -> None:
         super().__init__(home)
@@ -155,9 +155,9 @@ class Redis(_Service):
 
 
 def lasting_port() -> int:
-    """Return a port that nobody uses now, and that the system gives to nobody while its server is away."""
+    """Return a free port that the system does not assign to others while its server is down."""
     while True:
-        port = random.randrange(10_000, 30_000)  # below those of outgoing connections
+        port = random.randrange(10_000, 30_000)  # below the ports of outgoing connections
         with socket.socket() as listener:
             try:
                 listener.bind(("127.0.0.1", port))
@@ -167,7 +167,7 @@ def lasting_port() -> int:
 
 
 def _postgresql_programs() -> Path:
-    """Return the folder of PostgreSQL's programs, which Debian does not put on the path."""
+    """Return the folder of PostgreSQL's programs, which Debian does not add to the path."""
     versions = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: int(path.parts[4]))
     found = str(versions[-1]) if versions else shutil.which("initdb")
     if not found:

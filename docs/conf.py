@@ -20,7 +20,7 @@ author = "the contributors of airflow-provider-cpp"
 project_copyright = "the contributors of airflow-provider-cpp, Apache License 2.0"
 release = version = __version__
 
-extensions = ["myst_parser", "sphinx.ext.autodoc"]
+extensions = ["myst_parser", "sphinx.ext.autodoc", "docs.index_messages"]
 exclude_patterns = ["_build", "examples"]
 # In docstrings, `single backticks` mark code.
 default_role = "code"
@@ -51,7 +51,7 @@ nitpick_ignore_regex = [
     ),
     (
         "py:.*",
-        r"(Any|Callable|Change|Connection|Context|IfDone|IfRunning|Iterable|Json|Mapping|Sequence|Slot|TaskGroup|Until|XComArg)",
+        r"(AirflowOptionalProviderFeatureException|Any|Callable|Change|Connection|Context|IfDone|IfRunning|Iterable|Json|Mapping|Sequence|Slot|TaskGroup|Until|XComArg)",
     ),
     (
         "py:.*",

@@ -1,6 +1,6 @@
-"""Announce a release in a Dag of its own, which starts when `release_offer.py` has updated the offer's asset.
+"""Announce a release in a separate Dag that starts when `release_offer.py` has updated the offer's asset.
 
-Those who announce need nothing of the release Dag but an asset: no shared file, no sensor. For Airflow 3.
+The two Dags share only the asset: no file, no sensor. Needs Airflow 3.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ LIVE = Asset(f"https://azuremarketplace.microsoft.com/marketplace/apps/contoso.{
 
 @task
 def tell(triggering_asset_events: Any = None) -> list[str]:
-    """Tell the world: mail, chat, a tag in the repository."""
+    """Announce the release. Replace this with your mail, chat message, or repository tag."""
     lines = [
         f"{asset.uri} is live, by run {event.source_run_id} of {event.source_dag_id}"
         for asset, events in triggering_asset_events.items()
@@ -27,7 +27,7 @@ def tell(triggering_asset_events: Any = None) -> list[str]:
 
 @dag(schedule=[LIVE], tags=["marketplace"])
 def announce() -> None:
-    """Announce what has gone live."""
+    """Announce the offers that went live."""
     tell()
 
 

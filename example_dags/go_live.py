@@ -1,6 +1,6 @@
-"""Take offers live, wait until they are, and only then announce them: the smallest release Dag.
+"""Take offers live, wait until they are live, and then announce them: the smallest release Dag.
 
-Each offer is a lane of its own, so one that takes days, or fails, holds up none of the others.
+Each offer is a mapped instance of the task group, so a slow or failed offer does not delay the others.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ OFFERS = ["contoso-linux", "contoso-database", "contoso-classic"]
 
 @task
 def announce(operation: dict[str, Any]) -> None:
-    """Tell the world: mail, chat, a tag in the repository."""
+    """Announce the release. Replace this with your mail, chat message, or repository tag."""
     print(f"Live: {operation['location']}")
 
 
-# A retry is safe: it looks for what an earlier try began before it sends anything.
+# A retry is safe: it looks for the operation of an earlier try before it sends a request.
 @dag(schedule=None, default_args={"retries": 3}, tags=["marketplace"])
 def go_live() -> None:
     """Take each offer from its preview to production."""

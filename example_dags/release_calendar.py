@@ -1,10 +1,13 @@
-"""Release what a calendar says is due, day by day; days that were missed are backfilled.
+"""Release the offers that a calendar lists for the day of the run.
+
+To release the offers of missed days, create a backfill:
 
     airflow backfill create --dag-id release_calendar --from-date 2026-03-01 --to-date 2026-03-10
 
-Days of a backfill run side by side, and an offer that is due twice goes live in the order of its days, since
-a lane waits for the image before its own. Run again, with `--reprocess-behavior completed`, nothing that is
-live goes live again. A day that failed is cleared and goes on; only later releases of its offer wait for it.
+The days of a backfill run in parallel. An offer that is due twice goes live in the order of its days, because
+each release waits until the previous version is live. If you backfill the same days again with
+`--reprocess-behavior completed`, no live version goes live again. Clear a failed day to continue it; only
+later releases of the same offer wait for it. Needs Airflow 3.
 """
 
 from __future__ import annotations
@@ -16,7 +19,7 @@ from airflow.providers.common.compat.sdk import chain, dag, task, task_group
 
 from airflow_provider_cpp.task_groups import release_offer
 
-#: Which image of which offer is due when. In your Dag this may be a file, a table or a page.
+#: Day, offer and image version of each release. In your Dag, read them from a file, a table or an API.
 CALENDAR = [
     (date(2026, 3, 2), "contoso-mail", "4.0.0"),
     (date(2026, 3, 5), "contoso-shop", "2.5.0"),
@@ -28,14 +31,14 @@ IMAGES = "microsoft-azure-virtualmachines.vmImages"
 
 
 def images(offer: Any) -> dict[str, Any]:
-    """Return the images of an offer's first plan, by version."""
+    """Return the images of the offer's first plan by version."""
     found: dict[str, Any] = offer.definition["plans"][0].setdefault(IMAGES, {})
     return found
 
 
 @task
 def due(data_interval_end: Any = None) -> list[dict[str, str]]:
-    """Return what is due on the run's day."""
+    """Return the releases that are due on the day of the run."""
     return [
         {"offer_id": offer_id, "version": version}
         for day, offer_id, version in CALENDAR
@@ -51,24 +54,24 @@ def due(data_interval_end: Any = None) -> list[dict[str, str]]:
     timeout=30 * 86400,
     retries=10,
 )
-def the_one_before_is_live(offer_id: str, version: str) -> bool:
-    """Wait until what was due before of the same offer is in production."""
+def previous_version_is_live(offer_id: str, version: str) -> bool:
+    """Wait until the previous version of the same offer is in production."""
     from airflow_provider_cpp.exceptions import NotFoundError
     from airflow_provider_cpp.hooks.cloud_partner import CloudPartnerHook
 
-    versions = [its for _, offer, its in sorted(CALENDAR) if offer == offer_id]
-    before = versions[: versions.index(version)]
-    if not before:
+    versions = [image for _, offer, image in sorted(CALENDAR) if offer == offer_id]
+    earlier = versions[: versions.index(version)]
+    if not earlier:
         return True
     try:
-        return before[-1] in images(CloudPartnerHook().get_offer(offer_id, slot="production"))
-    except NotFoundError:  # it was never live
+        return earlier[-1] in images(CloudPartnerHook().get_offer(offer_id, slot="production"))
+    except NotFoundError:  # the offer was never live
         return False
 
 
 @task
 def add_image(offer_id: str, version: str) -> None:
-    """Add an image to an offer's draft, unless it is there; nobody else's change is overwritten."""
+    """Add an image to the offer's draft. The ETag protects changes of other users."""
     from airflow_provider_cpp.hooks.cloud_partner import CloudPartnerHook
 
     hook = CloudPartnerHook()
@@ -88,12 +91,12 @@ def add_image(offer_id: str, version: str) -> None:
     tags=["marketplace"],
 )
 def release_calendar() -> None:
-    """Release what is due today."""
+    """Release the offers that are due today."""
 
     @task_group
     def release(offer_id: str, version: str) -> None:
         chain(
-            the_one_before_is_live(offer_id, version),
+            previous_version_is_live(offer_id, version),
             add_image(offer_id, version),
             release_offer(offer_id),
         )

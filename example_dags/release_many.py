@@ -1,11 +1,12 @@
-"""Release many offers in one run, each in a lane of its own, and say at the end how each of them stands.
+"""Release many offers in one run and return a summary with the status of each offer.
 
-An offer that fails stops none of the others. The run fails if an offer isn't live at its end; correct what
-the summary names, clear `publish` of those lanes with what is downstream, and the run goes on with them.
+Each offer is a mapped instance of the task group, so an offer that fails does not stop the others. The run
+fails if an offer is not live at the end. To repair the run, correct the errors in the summary, then clear
+`publish` of the failed instances together with its downstream tasks.
 
-The tasks' calls share a pool. Make it first, else they are never scheduled:
+The tasks share a pool. Create it before the first run, or the tasks are never scheduled:
 
-    airflow pools set marketplace 8 "Calls of the Cloud Partner Portal at a time"
+    airflow pools set marketplace 8 "Calls to the Cloud Partner Portal"
 """
 
 from __future__ import annotations
@@ -23,27 +24,27 @@ def offers(params: Any = None) -> list[str]:
     return list(params["offers"])
 
 
-def standing(hook: Any, offer_id: str) -> str:
-    """Return `live`, or why an offer is not."""
+def describe_status(hook: Any, offer_id: str) -> str:
+    """Return `live`, or the reason why the offer is not live."""
     status = hook.get_offer_status(offer_id)
     if status.status == "succeeded":
-        # That may be the release before, if the service refused to publish the draft.
+        # If the service refused to publish the draft, this is the status of the previous release.
         offer, live = hook.get_offer(offer_id), hook.get_offer(offer_id, slot="production")
         return "live" if offer.definition == live.definition else "live, but without the draft's changes"
     step = status.current_step
     where = f"{status.status} in step {step.name}" if step else str(status.status)
-    said = "; ".join(message.text for message in status.all_messages if message.level == "error")
-    return f"{where}: {said}".rstrip(": ")
+    reasons = "; ".join(message.text for message in status.all_messages if message.level == "error")
+    return f"{where}: {reasons}".rstrip(": ")
 
 
 @task(trigger_rule="all_done")
 def summary(offer_ids: Any, ti: Any = None) -> dict[str, str]:
-    """Ask the service which offers are live, and why the others are not."""
-    # Not at the top: the Dag processor reads this file all day.
+    """Read the status of each offer from the service, and fail if an offer is not live."""
+    # Imported here, because the Dag processor runs the top-level imports again and again.
     from airflow_provider_cpp.hooks.cloud_partner import CloudPartnerHook
 
     hook = CloudPartnerHook()
-    lines = {offer_id: standing(hook, offer_id) for offer_id in offer_ids}
+    lines = {offer_id: describe_status(hook, offer_id) for offer_id in offer_ids}
     print("\n".join(f"{offer_id}: {line}" for offer_id, line in lines.items()))
     ti.xcom_push(key="return_value", value=lines)
     if failed := [offer_id for offer_id, line in lines.items() if line != "live"]:
@@ -54,12 +55,12 @@ def summary(offer_ids: Any, ti: Any = None) -> dict[str, str]:
 @dag(
     schedule=None,
     params={"offers": Param(["contoso-web", "contoso-next"], type="array", items={"type": "string"})},
-    # So many calls at a time; a wait in the triggerer takes no slot.
+    # The pool limits concurrent calls; a deferred task takes no slot.
     default_args={"pool": "marketplace", "retries": 3},
     tags=["marketplace"],
 )
 def release_many() -> None:
-    """Release the offers of the Param."""
+    """Release the offers of the Param `offers`."""
     chosen = offers()
     release_offer.expand(offer_id=chosen) >> summary(chosen)
 

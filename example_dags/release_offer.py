@@ -1,8 +1,8 @@
-"""A whole release of one offer: change it, publish it, have the preview approved, go live, announce.
+"""Release one offer: change it, publish it, wait for approval of the preview, go live, and announce it.
 
-Trigger it with the image that is to be released. It waits for days without a worker, for the approval too.
-What the announcement is for others in Airflow: see `announce.py`. It needs Airflow 3.1 or later; on an older
-one leave out `approve=True`.
+Trigger the Dag with the image to release. It waits for days, and for the approval, without a worker.
+`announce.py` is a separate Dag that starts when this one has updated the offer's asset. Needs Airflow 3.1 or
+later; on an older version, remove `approve=True`.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ LIVE = Asset(f"https://azuremarketplace.microsoft.com/marketplace/apps/contoso.{
 
 
 def add_image(offer: dict[str, Any], params: dict[str, Any]) -> None:
-    """Add the run's image to the offer's first plan; adding it twice changes nothing."""
+    """Add the run's image to the offer's first plan. This function is idempotent."""
     images = offer["definition"]["plans"][0].setdefault("microsoft-azure-virtualmachines.vmImages", {})
     images[params["version"]] = {"osVhdUrl": params["url"], "lunVhdDetails": []}
 
 
 @task(outlets=[LIVE])
 def announce(version: str) -> None:
-    """Tell the world, and the Dags that are scheduled on the asset."""
+    """Announce the release, and update the asset on which other Dags are scheduled."""
     print(f"{OFFER} {version} is live: {LIVE.uri}")
 
 
@@ -36,12 +36,12 @@ def announce(version: str) -> None:
         "version": Param("1.0.0", type="string", pattern=r"^\d+\.\d+\.\d+$"),
         "url": Param("https://contoso.blob.core.windows.net/images/web.vhd", type="string", format="uri"),
     },
-    # Safe: a retry looks for what an earlier try began before it sends anything.
+    # A retry is safe: it looks for the operation of an earlier try before it sends a request.
     default_args={"retries": 3},
     # One release of an offer at a time.
     max_active_runs=1,
     tags=["marketplace"],
-    # `release_offer` is this Dag and the task group as well.
+    # The name of the function would hide the imported task group.
     dag_id="release_offer",
 )
 def release() -> None:

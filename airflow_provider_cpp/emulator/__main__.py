@@ -52,7 +52,7 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
         prog="cloud-partner-emulator",
         description="A local Cloud Partner Portal. It prints its Airflow connection when it is ready.",
         epilog=f"States of a seed's offers: {', '.join(_STATES)}. Steps (stepSeconds, fail.step): "
-        f"{', '.join(STEPS)}. All keys of seed and fault files: docs/rehearsing.md, or "
+        f"{', '.join(STEPS)}. All keys of seed and fault files: docs/emulator.md, or "
         "`python -m pydoc airflow_provider_cpp.emulator.seed` and `…emulator.faults`.",
     )
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")

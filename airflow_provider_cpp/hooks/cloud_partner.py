@@ -10,10 +10,10 @@ import tenacity
 from airflow.providers.common.compat.connection import get_async_connection, get_async_extra_dejson
 from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook
 
+from airflow_provider_cpp.connection import check_extra, explain_airflow_errors
 from airflow_provider_cpp.constants import CONN_TYPE, DEFAULT_CONN_ID
 from airflow_provider_cpp.core.errors import CloudPartnerError
 from airflow_provider_cpp.get_provider_info import CONNECTION_FIELDS, FIELD_BEHAVIOUR
-from airflow_provider_cpp.hooks.connection import check_extra, explain_airflow_errors
 from airflow_provider_cpp.portal import requests as portal
 from airflow_provider_cpp.portal.locations import offer_in_location
 from airflow_provider_cpp.transport.aio import SharedSession

@@ -1,4 +1,4 @@
-"""The deployment of production on one machine, every part of which can be killed and started again."""
+"""A production-like deployment on one machine; each component can be killed and started again."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
     from dev.chaos.plan import Plan
 
-#: So that a death is noticed in seconds, where production takes minutes.
-IMPATIENCE = {
+#: Settings with which Airflow notices a killed process within seconds instead of minutes.
+SHORT_TIMEOUTS = {
     "AIRFLOW__SCHEDULER__JOB_HEARTBEAT_SEC": "3",
     "AIRFLOW__SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": "20",
     "AIRFLOW__SCHEDULER__SCHEDULER_HEALTH_CHECK_THRESHOLD": "20",
@@ -41,7 +41,7 @@ IMPATIENCE = {
 class Deployment:
     """PostgreSQL, Redis, the emulator, and Airflow with two workers and two triggerers.
 
-    :param home: the folder in which all of it is
+    :param home: folder of all files of the deployment
     :param task_state: whether the provider uses Airflow's task state store
     """
 
@@ -65,7 +65,7 @@ class Deployment:
     def emulator(self) -> Emulator:
         """The running emulator.
 
-        :raises ConnectionError: it is down
+        :raises ConnectionError: the emulator is down
         """
         if self._emulator is None:
             raise ConnectionError("The emulator is down.")
@@ -78,7 +78,7 @@ class Deployment:
         self.stop()
 
     def start(self, progress: Callable[[str], None]) -> None:
-        """Start everything, and return when it is healthy."""
+        """Start all components and wait until they are healthy."""
         progress("starting PostgreSQL, Redis and the emulator")
         self.postgresql.start()
         self.postgresql.make_database()
@@ -88,7 +88,7 @@ class Deployment:
         self._airflow.start(lambda line: progress(f"Airflow: {line}"))
 
     def stop(self) -> None:
-        """End everything, whatever state it is in."""
+        """Stop all components, in any state."""
         with ExitStack() as each:
             each.callback(self.redis.stop)
             each.callback(self.postgresql.stop)
@@ -99,30 +99,30 @@ class Deployment:
                 each.callback(self._airflow.stop)
 
     def is_up(self, target: str) -> bool:
-        """Whether a part runs."""
+        """Return whether a component runs."""
         if target in COMPONENTS:
             return self.airflow.pid(target) is not None
         if target == "emulator":
             return self._emulator is not None
         return self._service(target).is_running
 
-    def end(self, target: str, *, in_order: bool = False) -> None:
-        """End a part, by default with SIGKILL, and all of its processes."""
+    def end(self, target: str, *, graceful: bool = False) -> None:
+        """Stop a component with all its processes, by default with SIGKILL."""
         if target in COMPONENTS:
-            self.airflow.stop_component(target, kill=not in_order)
+            self.airflow.stop_component(target, kill=not graceful)
             self.sweep()
         elif target == "emulator":
             emulator, self._emulator = self.emulator, None
-            if not in_order:
+            if not graceful:
                 emulator.kill()
             emulator.close()
         else:
-            self._service(target).stop(kill=not in_order)
+            self._service(target).stop(kill=not graceful)
 
     def start_again(self, target: str) -> None:
-        """Start a part that was ended, or that ended by itself."""
+        """Start a component that was killed or that stopped by itself."""
         if target in COMPONENTS:
-            with suppress(KeyError):  # which it is if it was ended
+            with suppress(KeyError):  # it was killed before
                 self.airflow.stop_component(target, kill=True)
             self.sweep()
             self.airflow.start_component(target)
@@ -132,21 +132,21 @@ class Deployment:
             self._service(target).start()
 
     def query(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:
-        """Ask Airflow's database.
+        """Query Airflow's database.
 
-        :raises psycopg2.Error: it is down
+        :raises psycopg2.Error: the database is down
         """
         return self.postgresql.query(sql, *values)
 
     def has_database(self) -> bool:
-        """Whether Airflow's database answers."""
+        """Return whether Airflow's database answers."""
         try:
             return bool(self.query("SELECT 1"))
         except psycopg2.Error:
             return False
 
     def worker_of(self, task_instance_id: str) -> str | None:
-        """Return which worker has the process of a task instance."""
+        """Return the name of the worker that runs a task instance."""
         workers = {self.airflow.pid(name): name for name in COMPONENTS if name.startswith("worker")}
         for process in psutil.process_iter():
             with suppress(psutil.Error):
@@ -155,7 +155,7 @@ class Deployment:
         return None
 
     def sweep(self) -> None:
-        """Kill the processes of this Airflow whose component is gone."""
+        """Kill processes of this Airflow whose component has stopped."""
         if self._airflow is None:
             return
         leaders = {self._airflow.pid(name) for name in COMPONENTS} - {None}
@@ -205,7 +205,7 @@ class Deployment:
             "CHAOS_ANNOUNCEMENTS": str(self.announcements),
             "CHAOS_TASK_STATE": str(int(self.task_state)),
             "PYTHONPATH": str(ROOT),
-            **IMPATIENCE,
+            **SHORT_TIMEOUTS,
         }
         dags = Path(__file__).parent / "dags"
         airflow = LocalAirflow(self.home / "airflow", dags, environment, COMPONENTS)
@@ -214,5 +214,5 @@ class Deployment:
 
 
 def moment() -> str:
-    """Return the time of day, for the lines that are printed."""
+    """Return the time of day for printed lines."""
     return time.strftime("%H:%M:%S")

@@ -1,4 +1,4 @@
-"""What `make chaos` does to which release at which moment: drawn from one seed, the same at every run."""
+"""The plan of a chaos test: releases, kills and faults, drawn from a seed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ COMPONENTS = {
     "worker-2": ["celery", "worker", "--celery-hostname", "two", "--concurrency", "4", "--skip-serve-logs"],
 }
 SERVICES = ("emulator", "postgresql", "redis")
-#: Dags and how often each is drawn.
+#: Dags and their weights.
 SHAPES = {
     "wait_in_the_triggerer": 4,
     "wait_in_the_same_task": 3,
@@ -24,7 +24,7 @@ SHAPES = {
     "wait_in_a_worker": 2,
 }
 PUBLISH_STEPS = ("displaydummycertify", "displaycertify", "displayprovision", "displaypackage")
-#: Seconds for which the answer to the go-live of an aimed kill is kept back; clients wait for 30.
+#: Seconds for which the emulator holds back the response to a targeted go-live. Clients wait for 30 s.
 HOLD_SECONDS = 25
 PRINCIPAL = {
     "tenantId": "11111111-2222-3333-4444-555555555555",
@@ -36,12 +36,12 @@ PRINCIPAL = {
 
 @dataclass(frozen=True)
 class Release:
-    """One release: a Dag run on an offer of its own.
+    """One release: a Dag run for one offer.
 
-    :param at: when it is started, in seconds from the beginning of the chaos
-    :param seconds: how long its go-live takes
-    :param fails_once: the service fails its first go-live; somebody clears the task then
-    :param is_aimed_at: its worker is killed between the request to go live and the XCom
+    :param at: start, in seconds from the start of the chaos test
+    :param seconds: duration of the go-live
+    :param fails_once: whether the service fails the first go-live, so that the simulated user clears the task
+    :param is_targeted: whether the worker is killed between the go-live request and the XCom
     """
 
     offer_id: str
@@ -50,7 +50,7 @@ class Release:
     seconds: float
     migrated: bool
     fails_once: bool
-    is_aimed_at: bool
+    is_targeted: bool
 
     @property
     def run_id(self) -> str:
@@ -58,17 +58,17 @@ class Release:
 
     @property
     def go_live(self) -> str:
-        """The id of the task that goes live."""
+        """Id of the task that goes live."""
         return "release_offer.go_live" if self.dag_id == "publish_and_go_live" else "go_live"
 
     @property
     def go_lives(self) -> int:
-        """How many go-lives the service is to begin."""
+        """Expected number of go-lives."""
         return 2 if self.fails_once else 1
 
     @property
     def offer(self) -> dict[str, Any]:
-        """The offer as the emulator's seed has it."""
+        """The offer in the emulator's seed."""
         is_published = self.dag_id != "publish_and_go_live"
         offer: dict[str, Any] = {
             "id": self.offer_id,
@@ -82,27 +82,27 @@ class Release:
 
 
 @dataclass(frozen=True)
-class Blow:
-    """One component is ended, and started again after a pause, as a supervisor would.
+class Kill:
+    """Stop one component and start it again after a pause, as a supervisor would.
 
-    :param at: seconds from the beginning of the chaos
-    :param pause: seconds until it is started again
-    :param in_order: a service is restarted in order; else, and any component of Airflow, it gets SIGKILL
+    :param at: seconds from the start of the chaos test
+    :param pause: seconds until the component is started again
+    :param graceful: whether a service is stopped normally; always false for Airflow's components
     """
 
     at: float
     target: str
     pause: float
-    in_order: bool
+    graceful: bool
 
 
 @dataclass(frozen=True)
 class Plan:
-    """All that a seed decides."""
+    """Everything that the seed decides."""
 
     seed: int
     releases: tuple[Release, ...]
-    blows: tuple[Blow, ...]
+    kills: tuple[Kill, ...]
     seconds: float
 
     @property
@@ -112,11 +112,11 @@ class Plan:
 
     @property
     def faults(self) -> list[dict[str, Any]]:
-        """The rules of the emulator; those of the aimed kills come first, so that they apply."""
+        """The fault rules of the emulator, targeted releases first, because the first match applies."""
         held = [
             {"method": "POST", "path": f"/{release.offer_id}/golive$", "hold": HOLD_SECONDS}
             for release in self.releases
-            if release.is_aimed_at
+            if release.is_targeted
         ]
         return [*held, *FAULTS]
 
@@ -128,7 +128,7 @@ def _faults() -> list[dict[str, Any]]:
     lists = {"method": "GET", "path": "/submissions"}
     api, tokens = {"path": "^/api/"}, {"path": "/token$"}
     return [
-        # Beginning: lost before and after the effect, refused, answered by somebody in between.
+        # Requests that start an operation: lost before and after the effect, refused, answered by a proxy.
         {**begin, "probability": 0.06, "close": "after"},
         {**begin, "probability": 0.04, "close": "before"},
         {**begin, "probability": 0.04, "truncate": 0},
@@ -161,21 +161,21 @@ def _faults() -> list[dict[str, Any]]:
 FAULTS = _faults()
 
 
-def make_plan(seed: int, count: int, most_seconds: float) -> Plan:
-    """Draw everything.
+def make_plan(seed: int, count: int, max_seconds: float) -> Plan:
+    """Draw the plan.
 
-    :param most_seconds: how long the chaos may last; with few releases it is shorter
+    :param max_seconds: longest time in which components are killed; with few releases it is shorter
     """
     draws = random.Random(seed)
-    seconds = min(most_seconds, max(150.0, 7.0 * count))
-    return Plan(seed, _releases(draws, count, seconds), _blows(draws, seconds), seconds)
+    seconds = min(max_seconds, max(150.0, 7.0 * count))
+    return Plan(seed, _releases(draws, count, seconds), _kills(draws, seconds), seconds)
 
 
 def _releases(draws: random.Random, count: int, seconds: float) -> tuple[Release, ...]:
     numbers = range(count)
     failing = set(draws.sample(numbers, max(1, count // 10)))
-    aimed = set(draws.sample(numbers, max(2, count // 10)))
-    # Each shape at least once.
+    targeted = set(draws.sample(numbers, max(2, count // 10)))
+    # Each kind of Dag at least once.
     shapes = [*SHAPES, *draws.choices(list(SHAPES), list(SHAPES.values()), k=count)][:count]
     draws.shuffle(shapes)
     return tuple(
@@ -186,14 +186,14 @@ def _releases(draws: random.Random, count: int, seconds: float) -> tuple[Release
             seconds=draws.uniform(20, 60),
             migrated=draws.random() < 0.6,
             fails_once=number in failing,
-            is_aimed_at=number in aimed,
+            is_targeted=number in targeted,
         )
         for number in numbers
     )
 
 
-def _blows(draws: random.Random, seconds: float) -> tuple[Blow, ...]:
-    """Draw the kills: rounds in which each target has its turn, at random moments."""
+def _kills(draws: random.Random, seconds: float) -> tuple[Kill, ...]:
+    """Draw the kills in rounds, in which each target is hit once at a random time."""
     targets = [*COMPONENTS, *SERVICES]
     count = max(len(targets), round(seconds / 18))
     turns: list[str] = []
@@ -201,11 +201,11 @@ def _blows(draws: random.Random, seconds: float) -> tuple[Blow, ...]:
         turns += draws.sample(targets, len(targets))
     gap = seconds / count
     return tuple(
-        Blow(
+        Kill(
             at=gap * (number + draws.random()),
             target=target,
             pause=draws.uniform(1, 8),
-            in_order=target in ("postgresql", "redis") and draws.random() < 0.5,
+            graceful=target in ("postgresql", "redis") and draws.random() < 0.5,
         )
         for number, target in enumerate(turns[:count])
     )

@@ -1,7 +1,7 @@
-"""Whether all is as it should be after the chaos, by two sources that know nothing of each other.
+"""Check the invariants after the chaos test by comparing two independent sources.
 
-The emulator says what the service began and when it completed; Airflow's database, the tasks' logs and the
-announcements say what Airflow did.
+The emulator knows which operations started and when they completed. Airflow's database, the logs of the tasks
+and the announcements show what Airflow did.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ SELECT dag_id, run_id, task_id, try_number, state FROM task_instance
 UNION
 SELECT dag_id, run_id, task_id, try_number, state FROM task_instance_history
 """
-#: Paths on which a task finds the go-live of an earlier attempt, and the message in its log.
+#: Paths on which a task finds the go-live of an earlier try, and the message in its log.
 RECOVERIES = {
     "recorded Location": "an earlier attempt started the go-live; adopting",
     "recorded request": "of an earlier attempt; adopting it",
@@ -35,14 +35,14 @@ RECOVERIES = {
 }
 #: The paths that need the task state store.
 RECORDED = ("recorded Location", "recorded request")
-#: Seconds for which a list that lagged behind can explain a request that the service refused: as long as the
-#: operator looks for what it may have begun.
-DOUBT_SECONDS = 180
+#: Seconds for which a stale list can explain a refused request: the time for which the operator looks for its
+#: operation.
+LOOKUP_SECONDS = 180
 
 
 @dataclass(frozen=True)
 class Try:
-    """One try of a task that did not end well."""
+    """One try of a task."""
 
     dag_id: str
     run_id: str
@@ -56,16 +56,16 @@ class Try:
 
 @dataclass
 class Evidence:
-    """Everything that the verdict rests on.
+    """The data that the verdict is based on.
 
-    :param offers: where each offer stands at the emulator, by its id
-    :param journal: every request that the emulator got
-    :param runs: the state of each Dag run
+    :param offers: state of each offer at the emulator, by offer id
+    :param journal: every request that the emulator received
+    :param runs: state of each Dag run
     :param tries: every try of every task
-    :param locations: what the tasks that go live returned, by run
-    :param events: what Airflow's audit log has on a try, by run, task and number
-    :param announced: the moments of each offer's announcements
-    :param hits: the try whose worker was killed between request and XCom, by offer
+    :param locations: return values of the tasks that go live, by run
+    :param events: entries of Airflow's audit log, by run, task and try number
+    :param announced: times of the announcements, by offer
+    :param hits: number of the try whose worker was killed between request and XCom, by offer
     :param task_state: whether the provider used Airflow's task state store
     """
 
@@ -83,7 +83,7 @@ class Evidence:
 
     @classmethod
     def gather(cls, plan: Plan, deployment: Deployment, hits: dict[str, int]) -> Self:
-        """Read it all while the deployment still runs."""
+        """Read all data while the deployment still runs."""
         query = deployment.query
         announced: dict[str, list[float]] = {}
         lines = deployment.announcements.read_text() if deployment.announcements.exists() else ""
@@ -109,15 +109,15 @@ class Evidence:
 
 @dataclass
 class Verdict:
-    """Figures by name, and a line for every invariant that is broken."""
+    """Figures by name, and one line for each violation of an invariant."""
 
     figures: dict[str, Any] = field(default_factory=dict)
-    broken: list[str] = field(default_factory=list)
+    violations: list[str] = field(default_factory=list)
 
     def count(self, name: str, lines: list[str]) -> None:
         """Add a figure that must be 0."""
         self.figures[name] = len(lines)
-        self.broken += [f"{name}: {line}" for line in lines]
+        self.violations += [f"{name}: {line}" for line in lines]
 
 
 def judge(evidence: Evidence) -> Verdict:
@@ -128,18 +128,18 @@ def judge(evidence: Evidence) -> Verdict:
     verdict.figures |= {
         "releases": len(releases),
         "requests to the service": len(evidence.journal),
-        "faults injected": len(faulty),
-        "go-lives begun": sum(len(_go_lives(evidence, release)) for release in releases),
-        "of these, a second one after the first had failed": sum(release.fails_once for release in releases),
+        "injected faults": len(faulty),
+        "started go-lives": sum(len(_go_lives(evidence, release)) for release in releases),
+        "of these, repeated after a failed one": sum(release.fails_once for release in releases),
         "tries of tasks": len(evidence.tries),
     }
     for name, check in {
         "lost": _lost,
-        "doubled": _doubled,
-        "asked twice without need": _blind,
+        "duplicated": _duplicated,
+        "needlessly refused": _needlessly_refused,
         "early": _early,
-        "stuck": _stuck,
-        "other Location": _elsewhere,
+        "unfinished": _unfinished,
+        "wrong Location": _wrong_location,
     }.items():
         lines = [line for release in releases if (line := check(evidence, release))]
         verdict.count(name, lines)
@@ -150,7 +150,7 @@ def judge(evidence: Evidence) -> Verdict:
 
 
 def _go_lives(evidence: Evidence, release: Release) -> list[dict[str, Any]]:
-    """Return an offer's go-lives, the latest first."""
+    """Return the go-lives of an offer, latest first."""
     operations = evidence.offers[release.offer_id]["operations"]
     return [one for one in operations if one["submissionType"] == "goLive"]
 
@@ -161,24 +161,26 @@ def _completed(evidence: Evidence, release: Release) -> dict[str, Any] | None:
 
 
 def _lost(evidence: Evidence, release: Release) -> str | None:
-    """An offer that isn't live, or whose announcement never came."""
+    """Report an offer that is not live or was not announced."""
     if not _completed(evidence, release):
         return f"{release.offer_id} is not live"
     return None if evidence.announced.get(release.offer_id) else f"{release.offer_id} was not announced"
 
 
-def _doubled(evidence: Evidence, release: Release) -> str | None:
-    """Operations beyond those that were wanted: by the service's data, and by its journal."""
-    begun = len(_go_lives(evidence, release))
+def _duplicated(evidence: Evidence, release: Release) -> str | None:
+    """Report more operations than expected, by the emulator's data and by its journal."""
+    started = len(_go_lives(evidence, release))
     sent = sum(entry["effect"] for entry in _posts(evidence, release, "golive"))
     publishes = sum(entry["effect"] for entry in _posts(evidence, release, "publish"))
-    if max(begun, sent) > release.go_lives or publishes > 1:
-        return f"{release.offer_id}: {begun} go-lives begun, {sent} accepted, {publishes} publishes accepted"
+    if max(started, sent) > release.go_lives or publishes > 1:
+        return (
+            f"{release.offer_id}: {started} go-lives started, {sent} accepted, {publishes} publishes accepted"
+        )
     return None
 
 
-def _blind(evidence: Evidence, release: Release) -> str | None:
-    """A request that the service had to refuse, though no list lagged behind that could have caused it."""
+def _needlessly_refused(evidence: Evidence, release: Release) -> str | None:
+    """Report a request that the service had to refuse although no stale list explains it."""
     lags = [
         _seconds(entry["time"])
         for entry in evidence.journal
@@ -187,13 +189,13 @@ def _blind(evidence: Evidence, release: Release) -> str | None:
     for post in (*_posts(evidence, release, "golive"), *_posts(evidence, release, "publish")):
         at = _seconds(post["time"])
         is_refused = post["status"] in (400, 409) and not post["effect"]
-        if is_refused and not any(at - DOUBT_SECONDS <= lag <= at for lag in lags):
+        if is_refused and not any(at - LOOKUP_SECONDS <= lag <= at for lag in lags):
             return f"{post['path']} at {post['time']} was refused with {post['status']}"
     return None
 
 
 def _early(evidence: Evidence, release: Release) -> str | None:
-    """An announcement before the go-live was completed."""
+    """Report an announcement before the go-live completed."""
     completed = _completed(evidence, release)
     at = min(evidence.announced.get(release.offer_id, []), default=None)
     if at is None or (completed and at >= _seconds(completed["lastActionDateTime"])):
@@ -201,9 +203,9 @@ def _early(evidence: Evidence, release: Release) -> str | None:
     return f"{release.offer_id} was announced at {datetime.fromtimestamp(at)}"
 
 
-def _stuck(evidence: Evidence, release: Release) -> str | None:
-    """A run that has not ended."""
-    state = evidence.runs.get(release.run_id, "never begun")
+def _unfinished(evidence: Evidence, release: Release) -> str | None:
+    """Report a run that has not finished."""
+    state = evidence.runs.get(release.run_id, "never started")
     if state == "success":
         return None
     tasks = ", ".join(
@@ -212,17 +214,17 @@ def _stuck(evidence: Evidence, release: Release) -> str | None:
     return f"{release.dag_id} {release.run_id} is {state}: {tasks}"
 
 
-def _elsewhere(evidence: Evidence, release: Release) -> str | None:
-    """A Location in Airflow that is not that of the go-live that completed."""
+def _wrong_location(evidence: Evidence, release: Release) -> str | None:
+    """Report a Location in Airflow that differs from the Location of the completed go-live."""
     completed = _completed(evidence, release)
-    told = evidence.locations.get(release.run_id)
-    if completed is None or told is None or told == completed["location"]:
+    returned = evidence.locations.get(release.run_id)
+    if completed is None or returned is None or returned == completed["location"]:
         return None
-    return f"{release.offer_id}: {told} in Airflow, {completed['location']} at the service"
+    return f"{release.offer_id}: {returned} in Airflow, {completed['location']} at the service"
 
 
 def _judge_failures(evidence: Evidence, verdict: Verdict) -> None:
-    """Every try that failed says why in its own log, or Airflow's audit log does: its process was killed."""
+    """Check that the log of each failed try, or Airflow's audit log, states the reason."""
     failed = [one for one in evidence.tries if one.state in ("failed", "up_for_retry")]
     why: Counter[str] = Counter()
     unexplained = []
@@ -232,18 +234,18 @@ def _judge_failures(evidence: Evidence, verdict: Verdict) -> None:
         events = evidence.events.get(f"{one.run_id} {one.task_id} {one.number}", [])
         if '"level":"error"' in text or '"level":"critical"' in text:
             why["its own log"] += 1
-        elif told := [event for event in events if event not in ("running", "success", "failed")]:
-            why[told[-1]] += 1
+        elif reasons := [event for event in events if event not in ("running", "success", "failed")]:
+            why[reasons[-1]] += 1
         else:
             unexplained.append(f"{one}; events {events}; log {path}")
-    verdict.figures["tries that failed, by what explains them"] = (
+    verdict.figures["failed tries, by source of the reason"] = (
         f"{len(failed)} ({', '.join(f'{name} {count}' for name, count in why.most_common())})"
     )
     verdict.count("unexplained", unexplained)
 
 
 def _judge_hits(evidence: Evidence, verdict: Verdict) -> None:
-    """At least one worker was killed between request and XCom, and its task was tried again."""
+    """Check that a worker was killed between request and XCom, and that its task was tried again."""
     releases = {release.offer_id: release for release in evidence.plan.releases}
     again = [
         offer_id
@@ -255,9 +257,9 @@ def _judge_hits(evidence: Evidence, verdict: Verdict) -> None:
             for one in evidence.tries
         )
     ]
-    verdict.figures["of the tasks killed between request and XCom, tried again"] = len(again)
+    verdict.figures["tasks killed between request and XCom, tried again"] = len(again)
     if not again:
-        verdict.broken.append("no worker was killed between the request to go live and the XCom")
+        verdict.violations.append("no worker was killed between the go-live request and the XCom")
 
 
 def _judge_recoveries(evidence: Evidence, verdict: Verdict) -> None:
@@ -273,7 +275,7 @@ def _judge_recoveries(evidence: Evidence, verdict: Verdict) -> None:
         f"{found.total()} ({', '.join(f'{path} {count}' for path, count in found.most_common())})"
     )
     if evidence.task_state != any(path in found for path in RECORDED):
-        verdict.broken.append(f"the task state store was {'not ' if evidence.task_state else ''}used")
+        verdict.violations.append(f"the task state store was {'not ' if evidence.task_state else ''}used")
 
 
 def _log_folder(evidence: Evidence, dag_id: str, run_id: str, task_id: str) -> Path:
@@ -293,5 +295,5 @@ def _posts(evidence: Evidence, release: Release, verb: str) -> list[dict[str, An
 
 
 def _seconds(text: str) -> float:
-    """Return a point in time of the service, whose seconds have seven digits, as seconds since the epoch."""
+    """Return the service's time, with seven digits after the second, as seconds since the epoch."""
     return datetime.fromisoformat(text).timestamp()

@@ -1,4 +1,4 @@
-"""Each operator and sensor once, as the how-to guides show it; `tests/core/test_documentation.py` runs it."""
+"""The examples of the how-to guides. `tests/core/test_documentation.py` runs them."""
 
 from __future__ import annotations
 

@@ -88,7 +88,7 @@ def test_every_page_is_in_the_index() -> None:
 def test_the_connections_that_are_shown_can_be_used(tmp_path: Path) -> None:
     certificate = tmp_path / "release.pem"
     certificate.touch()
-    shown = fences(DOCS / "signing-in.md", "json")
+    shown = fences(DOCS / "authentication.md", "json")
     assert len(shown) == 5
     for document in shown:
         fields = json.loads(document.replace("/etc/airflow/release.pem", str(certificate)))
@@ -101,7 +101,7 @@ def test_the_options_of_the_emulator_are_those_that_it_has(capsys: pytest.Captur
     with pytest.raises(SystemExit):
         emulator_main(["--help"])
     option = re.compile(r"--[a-z-]+")
-    documented = re.search(r"## Options\n(.*?)\n## ", (DOCS / "rehearsing.md").read_text(), re.DOTALL)
+    documented = re.search(r"## Options\n(.*?)\n## ", (DOCS / "emulator.md").read_text(), re.DOTALL)
     assert documented
     shown = {
         name
@@ -164,6 +164,30 @@ def test_the_how_to_guides_show_what_works(monkeypatch: pytest.MonkeyPatch) -> N
     assert results["change"]["changed"]
     assert results["completed"]["status"] == "succeeded"
     assert results["previewed_by_the_design_team"]["status"] == "waitingForPublisherReview"
+
+
+@pytest.mark.long
+@pytest.mark.timeout(600)
+def test_the_example_test_of_a_dag_passes(tmp_path: Path) -> None:
+    (tmp_path / "dags").mkdir()
+    shutil.copy(ROOT / "example_dags" / "go_live.py", tmp_path / "dags")
+    shutil.copy(DOCS / "examples" / "test_go_live.py", tmp_path)
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("AIRFLOW")} | {
+        "AIRFLOW_HOME": str(tmp_path / "airflow"),
+        "AIRFLOW__CORE__DAGS_FOLDER": str(tmp_path / "dags"),
+        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+        "PYTHONPATH": str(ROOT),
+    }
+    for command in (["airflow", "db", "migrate"], ["pytest", "--numprocesses", "0"]):
+        result = subprocess.run(
+            [sys.executable, "-m", *command],
+            cwd=tmp_path,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert result.returncode == 0, result.stdout + result.stderr
 
 
 @pytest.mark.long

@@ -66,9 +66,9 @@ def headers(**values: str | None) -> list[Rule]:
 
 #: What any request may be answered. Of two rules, the second is that of a fault that lasts.
 ANSWERS: dict[str, list[Rule]] = {
-    "a slow answer": [{"delay": SLOW}],
-    "no answer within the connection's `timeout`": [{"delay": TOO_SLOW}],
-    "connection closed before anything was handled": [{"close": "before"}],
+    "slow response": [{"delay": SLOW}],
+    "no response within the connection's `timeout`": [{"delay": TOO_SLOW}],
+    "connection closed before the request was processed": [{"close": "before"}],
     "400": status(400, BARE),
     "401": status(401),
     "403": status(403),
@@ -76,7 +76,7 @@ ANSWERS: dict[str, list[Rule]] = {
     "408": status(408),
     "409": status(409),
     "412": status(412),
-    "418, or another that nobody documented": status(418),
+    "418, or another undocumented code": status(418),
     "422": status(422),
     "429": status(429),
     "500": status(500, BARE),
@@ -84,19 +84,19 @@ ANSWERS: dict[str, list[Rule]] = {
     "503 without Retry-After": [{"status": 503}],
     "503 with Retry-After": [{"status": 503, "headers": LATER}],
     "504": status(504, HTML),
-    "599, or another that nobody documented": status(599),
+    "599, or another undocumented code": status(599),
     "redirect to another host": redirect(f"{ELSEWHERE}/api/publishers", 307, 302),
-    "redirect to the own host": redirect("{host}/api/publishers", 308, 301),
+    "redirect to the same host": redirect("{host}/api/publishers", 308, 301),
     "HTML": body(HTML),
-    "a bare JSON string": body(BARE),
+    "a JSON string instead of an object": body(BARE),
     "invalid JSON": body('{"status":'),
     "an empty body": body(""),
-    "an array of the wrong things": body('["succeeded"]'),
-    "an answer cut in the middle": [{"truncate": 1}],
-    "200 with a proxy's page, nothing handled": [{"status": 200, "body": HTML}],
+    "a JSON array of wrong items": body('["succeeded"]'),
+    "a truncated response": [{"truncate": 1}],
+    "200 with a proxy's page, request not processed": [{"status": 200, "body": HTML}],
 }
 #: The same for a question; how long it may take is the same code for all.
-QUESTIONS = {name: rules for name, rules in ANSWERS.items() if not name.startswith("no answer")}
+QUESTIONS = {name: rules for name, rules in ANSWERS.items() if not name.startswith("no response")}
 
 #: What the request that begins something may be answered, after it had its effect.
 AFTER_THE_EFFECT: dict[str, list[Rule]] = {
@@ -116,9 +116,9 @@ AFTER_THE_EFFECT: dict[str, list[Rule]] = {
     "`Operation-Location` instead, on another host": headers(
         Operation_Location=f"{ELSEWHERE}{{location}}", Location=None
     ),
-    "absolute Location on the own host": headers(Location="{host}{location}"),
+    "absolute Location on the same host": headers(Location="{host}{location}"),
     "absolute Location on another host": headers(Location=f"{ELSEWHERE}{{location}}"),
-    "a Location that is no operation's": headers(Location="/api/publishers"),
+    "a Location that is not an operation": headers(Location="/api/publishers"),
 }
 
 LIST, POLL, STATUS = "/submissions/", "/operations/", "/status$"
@@ -161,12 +161,12 @@ REFUSAL = json.dumps(
 )
 PAUSED = {"status": "paused", "submissionState": "paused"}
 TROUBLES: dict[str, Trouble] = {
-    "nobody listens at the host": Trouble(refused=True),
+    "connection refused": Trouble(refused=True),
     "tokens are revoked": Trouble([{"path": f"{LIST}|{POLL}", "status": 500, "count": 1}], revoke=True),
     "tokens are refused before they expire": Trouble(
         [{"path": OWN, "delay": 0.6, "count": 1}], ("--token-valid", "0.5")
     ),
-    "tokens live for two seconds": Trouble(arguments=("--token-lifetime", "2")),
+    "token lifetime of two seconds": Trouble(arguments=("--token-lifetime", "2")),
     "token endpoint: 503": token(status=503, headers=LATER),
     "token endpoint: 429": token(status=429, headers=LATER),
     "token endpoint: connection closed": token(close="before"),
@@ -174,27 +174,27 @@ TROUBLES: dict[str, Trouble] = {
     "token endpoint: 401, the secret is refused": token(status=401, body=REFUSAL),
     "discovery of the token endpoint: 503": token(DISCOVERY, status=503),
     "discovery of the token endpoint: 429": token(DISCOVERY, status=429),
-    "the service's clock is two hours ahead, an answer is lost": Trouble([LOST], ("--clock-offset", "7200")),
-    "the service's clock is two hours behind, an answer is lost": Trouble(
+    "the service's clock is two hours ahead, a response is lost": Trouble([LOST], ("--clock-offset", "7200")),
+    "the service's clock is two hours behind, a response is lost": Trouble(
         [LOST], ("--clock-offset", "-7200")
     ),
-    "a state that nobody documented, everywhere": Trouble(
+    "an undocumented status in every response": Trouble(
         [{"path": f"{LIST}|{POLL}|{STATUS}", "replace": {"json": PAUSED}}]
     ),
     "the list is three minutes behind": late(LIST),
-    "the list is three minutes behind, the answer is lost": late(LIST, LOST),
-    "the operation is not there for three minutes": late(POLL),
-    "the operation is not there for three minutes, the answer is lost": late(POLL, LOST),
+    "the list is three minutes behind, the response is lost": late(LIST, LOST),
+    "the operation is missing for three minutes": late(POLL),
+    "the operation is missing for three minutes, the response is lost": late(POLL, LOST),
     "list and operations are three minutes behind": late(f"{LIST}|{POLL}"),
-    "list and operations are three minutes behind, the answer is lost": late(f"{LIST}|{POLL}", LOST),
-    "the list is hours behind, the answer is lost": late(LIST, LOST, minutes=1_000_000),
+    "list and operations are three minutes behind, the response is lost": late(f"{LIST}|{POLL}", LOST),
+    "the list is hours behind, the response is lost": late(LIST, LOST, minutes=1_000_000),
 }
 
 REQUESTS, EFFECTS, ASKED, AROUND = (
-    "The request, or a poll",
-    "The request's answer, after its effect",
-    "A question before the request",
-    "Signing in, clocks and late news",
+    "Request or poll",
+    "Response after the request had its effect",
+    "Lookup before the request",
+    "Authentication, clocks and stale data",
 )
 RULES: dict[str, dict[str, Any]] = {
     REQUESTS: ANSWERS,
@@ -232,7 +232,8 @@ def tables() -> dict[str, list[tuple[str, dict[str, str]]]]:
         elif section in RULES and line.startswith("|") and "---" not in line:
             first, *cells = (cell.strip() for cell in line.strip("|").split("|"))
             if columns:
-                found.setdefault(section, []).append((first, dict(zip(columns, cells, strict=True))))
+                row = dict(zip(columns, cells, strict=True))
+                found.setdefault(section, []).extend((fault, row) for fault in first.split("; "))
             columns = columns or cells
     return found
 
@@ -242,13 +243,13 @@ def cells() -> Iterator[Cell]:
         for fault, row in rows:
             for column, text in row.items():
                 ends = [] if text == "—" else text.split(" / ")
-                if ends == ["survived"] and can_last(RULES[section].get(fault, [])):
+                if ends == ["succeeds"] and can_last(RULES[section].get(fault, [])):
                     ends *= 2
                 for lasts, end in zip((False, True), ends, strict=False):
-                    named = re.fullmatch(r"`?(\w+)`?(, begun)?", end)
+                    named = re.fullmatch(r"`?(\w+)`?(, started)?", end)
                     assert named, f"{fault}, {column}: {end!r}"
                     yield Cell(
-                        section, fault, column, lasts, named[1], named[1] == "survived" or bool(named[2])
+                        section, fault, column, lasts, named[1], named[1] == "succeeds" or bool(named[2])
                     )
 
 
@@ -354,7 +355,7 @@ class Tried:
         return sum(post["effect"] for post in posts)
 
     def run(self) -> str:
-        """Execute it to its end as Airflow does; return `survived`, or the name of the error."""
+        """Execute it to its end as Airflow does; return `succeeds`, or the name of the error."""
         try:
             result = finish(self._make(), self._context)
         except Exception as error:  # whatever it is, the table says which one
@@ -362,11 +363,11 @@ class Tried:
         (latest, *_) = operations(self._emulator, self.offer, self._type)
         if self._cell.column == "cancel":
             assert latest["submissionState"] == "canceled"
-            return "survived"
+            return "succeeds"
         assert (result["location"] if isinstance(result, dict) else result) == latest["location"]
         if self._cell.column == "wait":
             assert state_of(self._emulator, self.offer) == "completed"
-        return "survived"
+        return "succeeds"
 
     def inject(self, rule: Rule, elsewhere: str) -> None:
         """Let its requests meet a fault."""
@@ -387,8 +388,8 @@ class Tried:
 
 
 def test_every_row_has_rules_and_every_rule_a_row() -> None:
-    assert {section: [fault for fault, _ in rows] for section, rows in tables().items()} == {
-        section: list(rules) for section, rules in RULES.items()
+    assert {section: sorted(fault for fault, _ in rows) for section, rows in tables().items()} == {
+        section: sorted(rules) for section, rules in RULES.items()
     }
 
 
@@ -429,6 +430,6 @@ def test_what_the_table_says_comes_of_a_fault(
         assert any(request["fault"] for request in emulator.requests()), "nothing met the fault"
     emulator.clear_faults()
     connect(emulator)
-    assert (task.run(), task.effects) == ("survived", 1)
+    assert (task.run(), task.effects) == ("succeeds", 1)
     with pytest.raises(BlockingIOError):
         elsewhere.accept()

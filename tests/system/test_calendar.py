@@ -57,7 +57,7 @@ def test_a_backfill_releases_what_was_due_on_its_days_and_nothing_on_the_others(
 
     assert images_of_go_lives(emulator, hook, "contoso-mail")[0] == {"4.0.0"}
     lane = states_of(airflow, *run_on(airflow, 2), map_index=0)
-    assert lane == dict.fromkeys(["the_one_before_is_live", "add_image", "publish", "go_live"], "success")
+    assert lane == dict.fromkeys(["previous_version_is_live", "add_image", "publish", "go_live"], "success")
     for day in (1, 3):
         states = states_of(airflow, *run_on(airflow, day))
         assert states.pop("due") == "success"

@@ -1,4 +1,4 @@
-"""Release Dags for `make chaos`: one run is the release of the offer that its conf names."""
+"""Release Dags for `make chaos`. Each run releases the offer in its conf."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ if os.environ["CHAOS_TASK_STATE"] == "0":
 
 OFFER = "{{ params.offer }}"
 SECONDS = 5
-#: More than a production needs: here everything is killed every few minutes.
-PATIENCE = {"retries": 8, "retry_delay": timedelta(seconds=3)}
+#: More retries than in production, because components are killed every few seconds.
+RETRIES = {"retries": 8, "retry_delay": timedelta(seconds=3)}
 DAG: dict[str, Any] = {
     "schedule": None,
     "params": {"offer": ""},
-    "default_args": PATIENCE,
+    "default_args": RETRIES,
     "max_active_runs": 1000,
     "max_active_tasks": 1000,
 }
@@ -34,7 +34,7 @@ DAG: dict[str, Any] = {
 
 @task
 def announce(params: dict[str, Any]) -> None:
-    """Tell the world: a line in a file, with the moment; a line is written as a whole or not at all."""
+    """Append offer and time to a file, in one write, so that no partial line is possible."""
     line = json.dumps({"offer": params["offer"], "time": time.time()})
     file = os.open(os.environ["CHAOS_ANNOUNCEMENTS"], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
     os.write(file, f"{line}\n".encode())
@@ -43,7 +43,7 @@ def announce(params: dict[str, Any]) -> None:
 
 @dag(**DAG)
 def wait_in_the_triggerer() -> None:
-    """Go live, and wait in the triggerer: the smallest example."""
+    """Go live and wait in the triggerer."""
     go_live = GoLiveOperator(task_id="go_live", offer_id=OFFER)
     wait = OperationSensor(task_id="wait", operation_location=go_live.output, poke_interval=SECONDS)
     wait >> announce()
@@ -51,7 +51,7 @@ def wait_in_the_triggerer() -> None:
 
 @dag(**DAG)
 def wait_in_a_worker() -> None:
-    """Go live, and wait in a worker."""
+    """Go live and wait in a worker."""
     go_live = GoLiveOperator(task_id="go_live", offer_id=OFFER)
     wait = OperationSensor(
         task_id="wait", operation_location=go_live.output, poke_interval=SECONDS, deferrable=False
@@ -61,14 +61,14 @@ def wait_in_a_worker() -> None:
 
 @dag(**DAG)
 def wait_in_the_same_task() -> None:
-    """Go live and wait, in one task."""
+    """Go live and wait in the same task."""
     live = GoLiveOperator(task_id="go_live", offer_id=OFFER, wait_for_completion=True, poke_interval=SECONDS)
     live >> announce()
 
 
 @dag(**DAG)
 def publish_and_go_live() -> None:
-    """Publish and go live, by the task group."""
+    """Publish and go live with the task group."""
     release_offer(OFFER, poke_interval=SECONDS) >> announce()
 
 
