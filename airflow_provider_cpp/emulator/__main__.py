@@ -148,7 +148,7 @@ def _is_loopback(host: str) -> bool:
     try:
         found = socket.getaddrinfo(host, None)
     except OSError as error:
-        raise OSError(f"can't listen at {host}: {error.strerror}") from None
+        raise OSError(f"cannot listen at {host}: {error.strerror}") from None
     return all(ipaddress.ip_address(address[0]).is_loopback for *_, address in found)
 
 

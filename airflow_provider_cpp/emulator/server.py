@@ -184,7 +184,7 @@ def _listener(host: str, port: int) -> socket.socket:
         listener.bind(address)
     except OSError as error:
         listener.close()
-        raise OSError(f"can't listen at {host}, port {port}: {error.strerror}") from None
+        raise OSError(f"cannot listen at {host}, port {port}: {error.strerror}") from None
     return listener
 
 

@@ -373,6 +373,6 @@ def test_a_long_explanation_is_cut() -> None:
 
 def test_an_existing_offer_written_without_if_match_has_a_hint_about_it() -> None:
     body = b'{"error": {"code": "InvalidResourceId", "message": "Offer ID already exists."}}'
-    with pytest.raises(ConflictError, match=r"Offer ID already exists.*set if_match") as caught:
+    with pytest.raises(ConflictError, match=r"Offer ID already exists.*pass if_match") as caught:
         portal.put_offer(*IDS, {}).read(Response(409, {}, body))
     assert "or cancel it" not in str(caught.value)

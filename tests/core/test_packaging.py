@@ -180,6 +180,16 @@ def test_the_metadata_says_what_is_needed(metadata: Message) -> None:
         "apache-airflow-providers-common-compat",
         "apache-airflow-providers-http",
         "azure-identity",
+        # Imported directly.
+        "aiohttp",
+        "azure-core",
+        "packaging",
+        "pyyaml",
+        "requests",
+        "requests-toolbelt",
+        "tenacity",
+        "urllib3",
+        "yarl",
     }
     assert set(metadata.get_all("Provides-Extra", [])) == set(project["optional-dependencies"])
 

@@ -248,7 +248,7 @@ def test_a_seed_without_principals_has_the_built_in_ones(tmp_path: Path) -> None
 
 def test_help_names_the_steps_and_states_of_a_seed() -> None:
     text = "".join(run("--help").stdout.split())
-    for word in (*operations.STEPS, *get_args(seed.State), "docs/rehearsing.md"):
+    for word in (*operations.STEPS, *get_args(seed.State), "docs/emulator.md"):
         assert word in text
 
 
@@ -288,7 +288,7 @@ def test_a_port_that_is_taken() -> None:
         port = str(taken.getsockname()[1])
         result = run("--port", port)
     assert result.returncode == 1
-    assert f"can't listen at 127.0.0.1, port {port}" in result.stderr
+    assert f"cannot listen at 127.0.0.1, port {port}" in result.stderr
 
 
 def test_an_address_that_others_reach_is_warned_of() -> None:
@@ -302,7 +302,7 @@ def test_an_address_that_others_reach_is_warned_of() -> None:
 def test_a_host_that_does_not_exist() -> None:
     result = run("--host", "nowhere.invalid", "--port", "0")
     assert (result.returncode, result.stderr.count("\n")) == (1, 1)
-    assert "can't listen at nowhere.invalid" in result.stderr
+    assert "cannot listen at nowhere.invalid" in result.stderr
 
 
 @pytest.mark.parametrize(

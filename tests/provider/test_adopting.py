@@ -145,8 +145,13 @@ def test_go_live_of_a_killed_worker_is_found_in_an_outdated_list(
     started = CloudPartnerHook().go_live(offer)
     freeze_list(emulator, outdated, count=lookups)
     assert go_live(offer).execute(context) == started
-    assert statuses(emulator) == [202]
-    assert log.containing("the list of operations is out of date; reading it again")
+    if offer == "slow":
+        # The publish of a migrated offer has ended, so an outdated list looks like a current one. The service
+        # refuses the second request.
+        assert statuses(emulator) == [202, 409]
+    else:
+        assert statuses(emulator) == [202]
+        assert log.containing("the list of operations is out of date; reading it again")
 
 
 @slow

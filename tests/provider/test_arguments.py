@@ -428,12 +428,13 @@ def test_an_outdated_etag_of_the_dag_fails_the_task_at_once(
 
 @pytest.mark.parametrize("kind", [OperationSensor, GoLiveOperator])
 def test_a_lasting_404_of_an_operation_follows_the_retries(
-    emulator: Emulator, context: dict[str, Any], kind: type[Any]
+    emulator: Emulator, context: dict[str, Any], kind: type[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("airflow_provider_cpp.core.polling.NOT_FOUND_SECONDS", 0.1)
     polling = {"task_id": "t", "deferrable": False, "poke_interval": 0.01, "max_wait": 0.01}
     if kind is GoLiveOperator:
         polling["wait_for_completion"] = True
-        emulator.inject(path="/operations/", status=404, count=20)
+        emulator.inject(path="/operations/", status=404, count=1000)
     task = kind(**POSSIBLE[kind], **polling)
     with pytest.raises(NotFoundError) as raised:
         task.execute(context)

@@ -86,7 +86,7 @@ def test_without_an_operation_no_request_is_sent(
 def test_without_an_operation_missing_ok_false_is_an_error(
     emulator: Emulator, context: Context, offer: str
 ) -> None:
-    with pytest.raises(NotFoundError, match=f"contoso/{offer}: nothing runs on the offer"):
+    with pytest.raises(NotFoundError, match=f"contoso/{offer}: no operation is running on the offer"):
         cancel(offer, missing_ok=False).execute(context)
     assert posts(emulator) == []
 

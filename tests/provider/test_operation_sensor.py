@@ -110,16 +110,23 @@ def test_absolute_location_on_the_connections_host_is_valid(
 
 
 @two_modes
-def test_until_preview_ends_at_the_awaited_signoff(emulator: Emulator, context: Context, mode: str) -> None:
-    location = CloudPartnerHook().publish("next")
+@pytest.mark.parametrize(("offer", "status"), [("next", "succeeded"), ("next-classic", "running")])
+def test_until_preview_ends_at_the_awaited_signoff(
+    emulator: Emulator, context: Context, mode: str, offer: str, status: str
+) -> None:
+    location = CloudPartnerHook().publish(offer)
     result = wait(context, location, mode, until="preview")
-    assert result["status"] == "running"
-    assert result["steps"][-1]["status"] == "waitingForPublisherReview"
+    assert result["status"] == status
+    signoff = [step["status"] for step in result["steps"] if step["id"] == "publisher-signoff"]
+    assert signoff == ["waitingForPublisherReview"]
 
 
-def test_ready_preview_causes_no_deferral(emulator: Emulator, context: Context) -> None:
-    location = location_of(emulator, "slow", "publish")
-    assert sensor(location, until="preview").execute(context)["status"] == "running"
+@pytest.mark.parametrize(("offer", "status"), [("slow", "succeeded"), ("slow-classic", "running")])
+def test_ready_preview_causes_no_deferral(
+    emulator: Emulator, context: Context, offer: str, status: str
+) -> None:
+    location = location_of(emulator, offer, "publish")
+    assert sensor(location, until="preview").execute(context)["status"] == status
 
 
 # --- locations ---
@@ -516,8 +523,8 @@ def test_awaited_signoff_is_one_warning_and_polling_continues(
     emulator: Emulator, context: Context, mode: str, log: Log
 ) -> None:
     emulator.inject(path=POLL, status=500, skip=5)
-    log.react("polling continues", lambda: CloudPartnerHook().go_live("slow"))
-    result = wait(context, location_of(emulator, "slow", "publish"), mode)
+    log.react("polling continues", lambda: CloudPartnerHook().go_live("slow-classic"))
+    result = wait(context, location_of(emulator, "slow-classic", "publish"), mode)
     assert result["status"] == "succeeded"
     assert len(polls(emulator)) >= 7
     assert len(log.containing("signoff is awaited")) == 1

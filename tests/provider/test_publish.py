@@ -38,7 +38,7 @@ Context = dict[str, Any]
 
 #: The publisher's signoff is awaited.
 at_signoff = pytest.mark.parametrize("offer", ["slow", "slow-classic"])
-published = pytest.mark.parametrize("offer", ["publishing", "publishing-classic", "slow", "slow-classic"])
+published = pytest.mark.parametrize("offer", ["publishing", "publishing-classic", "slow-classic"])
 quick = pytest.mark.parametrize("offer", ["quick", "quick-classic"])
 
 
@@ -131,6 +131,26 @@ def test_publish_of_the_same_draft_is_adopted(
     assert publish(offer).execute(context) == the_location(emulator, offer)
     assert posts(emulator, "publish") == []
     assert log.containing("which the list shows as running")
+
+
+def test_preview_that_awaits_the_signoff_is_adopted_by_a_later_run(
+    emulator: Emulator, context: Context
+) -> None:
+    context["dag_run"].start_date = datetime.now(UTC) + timedelta(minutes=1)
+    assert publish("slow").execute(context) == the_location(emulator, "slow")
+    assert posts(emulator, "publish") == []
+    publish("slow", if_running="fail").execute(context)
+    assert len(posts(emulator, "publish")) == 1
+
+
+@adopt_or_fail
+def test_preview_of_an_older_draft_of_a_migrated_offer_is_replaced(
+    emulator: Emulator, context: Context, if_running: str
+) -> None:
+    revise("slow")
+    location = publish("slow", if_running=if_running).execute(context)
+    assert location == the_location(emulator, "slow")
+    assert [post["status"] for post in posts(emulator, "publish")] == [202]
 
 
 @published
@@ -331,7 +351,7 @@ def test_wait_ends_when_the_preview_is_ready(
     offer = f"next{kind}"
     location = finish(publish(offer, wait_for_completion=True, deferrable=deferrable), context)
     assert location == the_location(emulator, offer)
-    assert state_of(emulator, offer, "publish") == "running"
+    assert state_of(emulator, offer, "publish") == ("running" if kind else "completed")
     assert CloudPartnerHook().get_offer_status(offer).awaiting_publisher
     assert CloudPartnerHook().get_offer(offer, slot="preview").version == 2
     assert len(posts(emulator, "publish")) == 1
