@@ -79,7 +79,7 @@ def test_without_an_operation_no_request_is_sent(
 ) -> None:
     assert cancel(offer).execute(context) is None
     assert posts(emulator) == []
-    assert log.containing(f"contoso/{offer}: nothing runs")
+    assert log.containing(f"contoso/{offer}: no operation is running")
 
 
 @nothing_runs

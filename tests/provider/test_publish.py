@@ -149,7 +149,7 @@ def test_preview_of_an_older_draft_of_a_migrated_offer_is_replaced(
 ) -> None:
     revise("slow")
     location = publish("slow", if_running=if_running).execute(context)
-    assert location == the_location(emulator, "slow")
+    assert location == operations(emulator, "slow", "publish")[0]["location"]
     assert [post["status"] for post in posts(emulator, "publish")] == [202]
 
 
