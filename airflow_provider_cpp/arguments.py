@@ -14,6 +14,7 @@ from datetime import timedelta
 from typing import Any, Literal, get_args
 from urllib.parse import urlsplit
 
+from airflow_provider_cpp.constants import IfRunning
 from airflow_provider_cpp.core.http import quote_segment
 from airflow_provider_cpp.core.models import OFFER_STATES
 from airflow_provider_cpp.core.polling import SUCCESS_STATUSES
@@ -21,8 +22,6 @@ from airflow_provider_cpp.core.text import normalize_status
 from airflow_provider_cpp.exceptions import fail_at_once
 from airflow_provider_cpp.portal.locations import DEFAULT_HOST, normalize_location
 
-#: What to do if a matching operation runs already.
-IfRunning = Literal["adopt", "fail"]
 #: What to do if the operation would change nothing.
 IfDone = Literal["submit", "skip", "succeed"]
 Slot = Literal["draft", "preview", "production"]

@@ -9,7 +9,7 @@ from functools import cached_property, wraps
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_cpp.arguments import check_argument, check_literal, is_empty, is_reference
-from airflow_provider_cpp.core.errors import CloudPartnerError
+from airflow_provider_cpp.core.errors import AuthenticationError, CloudPartnerError
 from airflow_provider_cpp.exceptions import PERMANENT_ERRORS, fail_at_once
 from airflow_provider_cpp.version_compat import AIRFLOW_V_3_3_PLUS
 
@@ -171,6 +171,8 @@ class OfferTask:
 
     def _is_permanent(self, error: Exception) -> bool:
         """Return whether only a change of the Dag, the offer or the connection can cure an error."""
+        if isinstance(error, AuthenticationError) and error.unavailable:
+            return False
         return isinstance(error, PERMANENT_ERRORS)
 
 

@@ -10,7 +10,7 @@ from airflow.providers.common.compat.sdk import (
     AirflowSkipException,
 )
 
-from airflow_provider_cpp.core.errors import CloudPartnerError, NotFoundError
+from airflow_provider_cpp.core.errors import CloudPartnerError
 from airflow_provider_cpp.operators.base import OfferOperator
 from airflow_provider_cpp.version_compat import AIRFLOW_V_3_1_PLUS
 
@@ -43,21 +43,17 @@ class ReviewOperator(OfferOperator):
     def execute(self, context: Context) -> dict[str, Any]:
         """Compare the preview with production."""
         from airflow_provider_cpp.release.approval import describe_changes
-        from airflow_provider_cpp.release.lookup import retry_transient
+        from airflow_provider_cpp.release.lookup import OfferOperations
 
         hook, publisher_id = self._open()
-        preview = retry_transient(lambda: hook.get_offer(self.offer_id, publisher_id, slot="preview"))
+        offer = OfferOperations(hook, publisher_id, self.offer_id)
+        preview = offer.get_offer(slot="preview")
         if preview.version is None:
             raise CloudPartnerError(
                 f"{self.subject}: the service does not name the version in preview, so no version can be "
                 "approved. Clear this task to try again."
             )
-        try:
-            production = retry_transient(
-                lambda: hook.get_offer(self.offer_id, publisher_id, slot="production")
-            )
-        except NotFoundError:
-            production = None
+        production = offer.find_offer(slot="production")
         if production and production.version == preview.version:
             raise AirflowSkipException(f"{self.subject}: version {preview.version} is live already.")
         summary = {

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from airflow.providers.common.compat.sdk import AirflowSkipException, AirflowTaskTimeout, BaseOperator
 
 from airflow_provider_cpp import version_compat
-from airflow_provider_cpp.arguments import IfDone, IfRunning, check_argument, check_literal
-from airflow_provider_cpp.constants import DEFAULT_CONN_ID
+from airflow_provider_cpp.arguments import IfDone, check_literal
+from airflow_provider_cpp.constants import DEFAULT_CONN_ID, IfRunning
 from airflow_provider_cpp.core.errors import CloudPartnerError, NotFoundError
 from airflow_provider_cpp.core.http import quote_segment
 from airflow_provider_cpp.core.polling import FAILURE_STATUSES, SUCCESS_STATUSES, Poller
@@ -226,15 +226,6 @@ class OperationOperator(PollingMixin, OfferOperator):
         if if_applied == "skip":
             raise AirflowSkipException(reason)
         return None
-
-
-def to_version(value: Any) -> int | None:
-    """Return the number of a version; templates render it as text.
-
-    :raises ValueError: the value is not a whole number from 1
-    """
-    version: int | None = check_argument("version", value)
-    return version
 
 
 def run_started_at(dag_run: Any) -> datetime | None:

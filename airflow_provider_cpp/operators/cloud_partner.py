@@ -5,15 +5,15 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_cpp.arguments import IfDone, IfRunning, check_literal
-from airflow_provider_cpp.constants import DEFAULT_CONN_ID
+from airflow_provider_cpp.arguments import IfDone, check_literal
+from airflow_provider_cpp.constants import DEFAULT_CONN_ID, IfRunning
 from airflow_provider_cpp.core.errors import NotFoundError
 from airflow_provider_cpp.core.polling import SUCCESS_STATUSES
 from airflow_provider_cpp.links.cloud_partner import LIVE, PREVIEW
 from airflow_provider_cpp.links.cloud_partner import LiveLink as LiveLink
 from airflow_provider_cpp.links.cloud_partner import PartnerCenterLink as PartnerCenterLink
 from airflow_provider_cpp.links.cloud_partner import PreviewLink as PreviewLink
-from airflow_provider_cpp.operators.base import OfferOperator, OperationOperator, to_version
+from airflow_provider_cpp.operators.base import OfferOperator, OperationOperator
 from airflow_provider_cpp.operators.offers import GetOfferOperator as GetOfferOperator
 from airflow_provider_cpp.operators.offers import UpdateOfferOperator as UpdateOfferOperator
 from airflow_provider_cpp.portal import requests as portal
@@ -180,7 +180,8 @@ class GoLiveOperator(OperationOperator):
             cancel_on_kill=cancel_on_kill,
             **kwargs,
         )
-        self.version = check_literal("version", version)
+        # Any: until `execute`, it can be a template.
+        self.version: Any = check_literal("version", version)
         self.if_running: IfRunning = check_literal("if_running", if_running)
         self.if_live: IfDone = check_literal("if_live", if_live)
 
@@ -189,7 +190,7 @@ class GoLiveOperator(OperationOperator):
         from airflow_provider_cpp.release.lookup import OfferOperations
 
         offer = OfferOperations(hook, publisher_id, self.offer_id)
-        go_live = GoLive(offer, version=to_version(self.version))
+        go_live = GoLive(offer, version=self.version)
         return self._submit(go_live, context, if_running=self.if_running, if_applied=self.if_live)
 
 

@@ -16,7 +16,7 @@ from airflow_provider_cpp.constants import DEFAULT_CONN_ID
 from airflow_provider_cpp.core.errors import PreconditionFailedError
 from airflow_provider_cpp.core.redaction import redact
 from airflow_provider_cpp.exceptions import fail_at_once
-from airflow_provider_cpp.operators.base import OfferOperator, to_version
+from airflow_provider_cpp.operators.base import OfferOperator
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -62,20 +62,19 @@ class GetOfferOperator(OfferOperator):
             cloud_partner_conn_id=cloud_partner_conn_id,
             **kwargs,
         )
-        self.slot = check_literal("slot", slot)
-        self.version = check_literal("version", version)
+        # Any: until `execute`, it can be a template.
+        self.slot: Any = check_literal("slot", slot)
+        self.version: Any = check_literal("version", version)
         if slot is not None and version is not None:
             raise fail_at_once(ValueError("Set slot or version, not both."))
 
     def execute(self, context: Context) -> Any:
         """Read the offer."""
-        from airflow_provider_cpp.release.lookup import retry_transient
+        from airflow_provider_cpp.release.lookup import OfferOperations
 
-        version = to_version(self.version)
         hook, publisher_id = self._open()
-        offer = retry_transient(
-            lambda: hook.get_offer(self.offer_id, publisher_id, slot=self.slot, version=version),
-            description=f"Reading {self.subject}",
+        offer = OfferOperations(hook, publisher_id, self.offer_id).get_offer(
+            slot=self.slot, version=self.version
         )
         if offer.etag:
             context["ti"].xcom_push(key="etag", value=offer.etag)

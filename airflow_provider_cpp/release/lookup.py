@@ -79,7 +79,7 @@ def retry_transient(
     function: Callable[[], T],
     should_retry: Callable[[CloudPartnerError], bool] = lambda error: error.is_transient,
     *,
-    description: str = "The request",
+    description: str,
 ) -> T:
     """Call a function, and call it again after errors that may pass.
 
@@ -176,12 +176,12 @@ class OfferOperations:
     def locate(self, submission: Submission) -> tuple[str, Operation]:
         """Return the same as `find`, but wait up to two minutes until the service shows the operation.
 
-        :raises NotFoundError: the service does not show it
+        :raises CloudPartnerError: the service does not show it yet
         """
         for _ in poll_delays(LONG_DELAYS):
             if found := self.find(submission):
                 return found
-        raise NotFoundError(
+        raise CloudPartnerError(
             f"{self}: the list of operations has {describe(submission)}, but the service answers 404 Not "
             f"Found for {', '.join(self.locations(submission)) or 'its Location'}. The operation keeps "
             "running at the service. Retry the task later: it adopts the operation once the service shows it."

@@ -17,7 +17,7 @@ from __future__ import annotations
 import logging
 from abc import ABC, abstractmethod
 from dataclasses import KW_ONLY, dataclass, field
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar
 
 from airflow_provider_cpp.core.errors import CloudPartnerError, ConflictError, NotFoundError
 from airflow_provider_cpp.core.models import OperationStatus
@@ -29,11 +29,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from datetime import datetime
 
+    from airflow_provider_cpp.constants import IfRunning
     from airflow_provider_cpp.core.models import Operation, Submission
     from airflow_provider_cpp.release.journal import Entry
     from airflow_provider_cpp.release.lookup import OfferOperations
 
-IfRunning = Literal["adopt", "fail"]
 
 #: Pauses in seconds between reads of an operation that is being canceled, which takes one to three minutes.
 CANCELING_DELAYS = (5.0,) * 60

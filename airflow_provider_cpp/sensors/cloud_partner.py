@@ -97,7 +97,7 @@ class _PollingSensor(TemplateMixin, OfferTask, PollingMixin, BaseSensorOperator)
         if not self.deferrable:
             return super().execute(context)
         with self._apply_soft_fail():
-            return self._read_event(self._poll_to_end(self._get_hook(), self._make_poller()))
+            return self._read_event(self._poll_to_end(self.hook, self._make_poller()))
 
     def execute_complete(self, context: Context, event: Any) -> dict[str, Any]:
         """Return the result in the trigger's event, or raise its error."""
@@ -109,7 +109,7 @@ class _PollingSensor(TemplateMixin, OfferTask, PollingMixin, BaseSensorOperator)
         self._seconds = self.poke_interval
         poller = self._poller = self._poller or self._resume_polling(context)
         before = poller.state
-        decision = self._poll(self._get_hook(), poller)
+        decision = self._poll(self.hook, poller)
         self._seconds = decision.seconds
         if self.reschedule and (decision.event is not None or poller.state != before):
             # Later polls run in other processes. A retry must not inherit the faults of this try.
@@ -168,9 +168,6 @@ class _PollingSensor(TemplateMixin, OfferTask, PollingMixin, BaseSensorOperator)
             exponential_backoff=self.exponential_backoff,
             started_at=started_at,
         )
-
-    def _get_hook(self) -> CloudPartnerHook:
-        return self.hook
 
     @contextmanager
     def _apply_soft_fail(self) -> Iterator[None]:
@@ -261,7 +258,7 @@ class OperationSensor(_PollingSensor):
             return str(self.operation_location)
 
     def _make_poller(self, started_at: float | None = None) -> polling.Poller:
-        location = normalize_location(self.operation_location, self._get_hook().settings.base_url)
+        location = normalize_location(self.operation_location, self.hook.settings.base_url)
         spec = self._make_sensor_spec(
             started_at, until=SUCCESS_STATUSES[self.until], fail_on=FAILURE_STATUSES
         )
@@ -358,7 +355,7 @@ class OfferStatusSensor(_PollingSensor):
         return super().execute_complete(context, event)
 
     def _make_poller(self, started_at: float | None = None) -> polling.Poller:
-        self.publisher_id = self._get_hook().settings.publisher(self.publisher_id)
+        self.publisher_id = self.hook.settings.publisher(self.publisher_id)
         quote_segment(self.publisher_id, "publisher_id")
         quote_segment(self.offer_id, "offer_id")
         spec = self._make_sensor_spec(started_at, until=self.statuses, fail_on=self.fail_on)

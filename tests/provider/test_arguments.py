@@ -479,3 +479,12 @@ def test_operators_and_sensors_have_a_cached_hook(emulator: Emulator) -> None:
         task = kind(task_id="t", **arguments)
         assert task.hook is task.hook
         assert task.hook.cloud_partner_conn_id == "cloud_partner_default"
+
+
+def test_unavailable_credential_follows_the_retries(
+    emulator: Emulator, connect: Connect, context: dict[str, Any]
+) -> None:
+    connect(emulator, login=None, password=None)
+    with pytest.raises(AuthenticationError, match="no credential is available") as raised:
+        GoLiveOperator(task_id="t", **POSSIBLE[GoLiveOperator]).execute(context)
+    assert not isinstance(raised.value, AirflowFailException)

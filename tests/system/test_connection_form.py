@@ -78,7 +78,7 @@ def test_the_form_has_a_label_and_a_help_text_for_each_field_and_hides_the_secre
             "wrong_secret",
             {"password": "a-wrong-secret"},
             "Failed",
-            r"The client secret is wrong: the secret's",
+            r"Authentication failed: the client secret is wrong",
         ),
         (
             "unregistered",

@@ -59,7 +59,7 @@ def test_an_announcement_runs_once_the_service_said_completed_and_not_before(
     first_poll = emulator.requests(method="GET", path=f"{re.escape(location)}$")[0]
     in_time = datetime.fromisoformat(first_poll["time"]) < completed_at(emulator, offer_id)
     assert was_deferred(airflow, waiting) is (deferred and in_time)
-    assert "Live complete 100 %" in airflow.task_log(waiting)
+    assert "step Live is complete" in airflow.task_log(waiting)
 
 
 def test_the_example_dag_takes_mapped_offers_of_both_kinds_live(
