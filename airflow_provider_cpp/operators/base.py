@@ -6,7 +6,12 @@ from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from airflow.providers.common.compat.sdk import AirflowSkipException, AirflowTaskTimeout, BaseOperator
+from airflow.providers.common.compat.sdk import (
+    AirflowNotFoundException,
+    AirflowSkipException,
+    AirflowTaskTimeout,
+    BaseOperator,
+)
 
 from airflow_provider_cpp import version_compat
 from airflow_provider_cpp.arguments import IfDone, check_literal
@@ -192,7 +197,7 @@ class OperationOperator(PollingMixin, OfferOperator):
 
         try:
             CloudPartnerHook(self.cloud_partner_conn_id).cancel_operation(location)
-        except CloudPartnerError:
+        except (CloudPartnerError, ValueError, AirflowNotFoundException):
             self.log.exception("%s: could not cancel operation %s (cancel_on_kill).", self.subject, location)
 
     def _submit(

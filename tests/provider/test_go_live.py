@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from airflow.providers.common.compat.sdk import AirflowSkipException, AirflowTaskTimeout
-from harness import Log, clear_faults, deferral, event_of, eventually, finish, resume, state_of
+from harness import Connect, Log, clear_faults, deferral, event_of, eventually, finish, resume, state_of
 from submitting import (
     adopt_or_fail,
     deferred_or_not,
@@ -269,10 +269,23 @@ def test_kill_before_the_wait_cancels_nothing(emulator: Emulator, context: Conte
 TIMED_OUT = {"wait_for_completion": True, "cancel_on_kill": True, "execution_timeout": timedelta(seconds=0.5)}
 
 
-def test_refused_cancel_does_not_hide_the_timeout(emulator: Emulator, context: Context, log: Log) -> None:
+@pytest.mark.parametrize("problem", ["refused", "invalid connection", "missing connection"])
+def test_failed_cancel_does_not_hide_the_timeout(
+    emulator: Emulator,
+    connect: Connect,
+    context: Context,
+    log: Log,
+    monkeypatch: pytest.MonkeyPatch,
+    problem: str,
+) -> None:
     task = go_live(**TIMED_OUT)
     event = event_of(deferral(task, context))
-    emulator.inject(path="/cancel$", status=403)
+    if problem == "refused":
+        emulator.inject(path="/cancel$", status=403)
+    elif problem == "invalid connection":
+        connect(emulator, extra={"timeout": "soon"})
+    else:
+        monkeypatch.delenv("AIRFLOW_CONN_CLOUD_PARTNER_DEFAULT")
     with pytest.raises(AirflowTaskTimeout):
         task.execute_complete(context, event)
     assert log.containing("could not cancel operation")
