@@ -371,7 +371,7 @@ def test_a_long_explanation_is_cut() -> None:
     assert len(str(error(502, json.dumps("x" * 100_000).encode()))) < 1500
 
 
-def test_an_existing_offer_written_without_if_match_has_a_hint_about_it() -> None:
+def test_conflict_of_a_write_without_if_match_has_a_hint() -> None:
     body = b'{"error": {"code": "InvalidResourceId", "message": "Offer ID already exists."}}'
     with pytest.raises(ConflictError, match=r"Offer ID already exists.*pass if_match") as caught:
         portal.put_offer(*IDS, {}).read(Response(409, {}, body))

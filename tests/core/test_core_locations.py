@@ -49,9 +49,7 @@ def test_a_relative_location_stays_exactly_as_it_came(path: str, query: str) -> 
     ],
 )
 @pytest.mark.parametrize("path", FORMS)
-def test_an_absolute_location_on_the_connections_host_becomes_its_path(
-    path: str, prefix: str, base_url: str
-) -> None:
+def test_absolute_location_on_the_same_host_becomes_its_path(path: str, prefix: str, base_url: str) -> None:
     assert normalize_location(f"{prefix}{path}{VERSION}", base_url) == path + VERSION
 
 
@@ -278,9 +276,7 @@ WORDS = st.text(max_size=8) | st.sampled_from(["a/b", "..", "a$b", "a$b$2$previe
 
 
 @given(id_=WORDS, slot=WORDS, number=st.none() | st.integers(-5, 5))
-def test_whatever_the_list_says_only_usable_locations_come_of_it(
-    id_: str, slot: str, number: int | None
-) -> None:
+def test_any_list_entry_yields_only_usable_locations(id_: str, slot: str, number: int | None) -> None:
     submission = listed(id=id_, slot=slot, publishing_version=number)
     for location in candidate_locations(submission, "contoso", "web"):
         assert normalize_location(location, HOST) == location

@@ -1,4 +1,4 @@
-"""What is sent: one row for each row of the API's table of endpoints."""
+"""The requests: one row for each row of the API's table of endpoints."""
 
 from __future__ import annotations
 
@@ -54,16 +54,14 @@ GETS = {
 
 
 @pytest.mark.parametrize(("call", "target"), GETS.values(), ids=GETS)
-def test_a_question_is_a_get_of_its_path_with_the_version_and_without_a_body(
-    call: Request[Any], target: str
-) -> None:
+def test_lookup_is_a_get_with_the_api_version_and_no_body(call: Request[Any], target: str) -> None:
     assert (call.method, call.target("2017-10-31"), call.json_body) == ("GET", target + VERSION, None)
     assert call.headers == {}
 
 
 POSTS = {
     "publish": (portal.publish(*IDS, notification_emails=MAILS), "publish", MAIL_BODY),
-    "publish, nobody told": (portal.publish(*IDS), "publish", {"metadata": {"notification-emails": ""}}),
+    "publish, no recipients": (portal.publish(*IDS), "publish", {"metadata": {"notification-emails": ""}}),
     "go live": (portal.go_live(*IDS), "golive", None),
     "cancel": (portal.cancel(*IDS, notification_emails=iter(MAILS)), "cancel", MAIL_BODY),
     "one address as text": (

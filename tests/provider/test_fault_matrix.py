@@ -278,7 +278,7 @@ def cases() -> Iterator[Any]:
 
 
 @pytest.fixture(autouse=True)
-def quicker_looks(quick_looks: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def shorter_delays(short_delays: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is tried again is so after a hundredth of a second; azure-identity's own tries take seconds."""
     for module, name in ((lookup, "SHORT_DELAYS"), (lookup, "LONG_DELAYS"), (submission, "CANCELING_DELAYS")):
         quick = tuple(0.02 if seconds else 0.0 for seconds in getattr(module, name))

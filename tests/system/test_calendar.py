@@ -45,12 +45,12 @@ def images_of_go_lives(emulator: Emulator, hook: CloudPartnerHook, offer_id: str
         if operation["submissionType"] == "goLive" and operation["submissionState"] in SUCCESS
     ]
     found = [hook.get_offer(offer_id, version=live["publishingVersion"]).definition for live in lives]
-    # What was live before the first day has no images.
+    # The version that was live before the first day has no images.
     return [images for one in found if (images := set(one["plans"][0].get(IMAGES, {})))]
 
 
 @pytest.mark.timeout(400)
-def test_a_backfill_releases_what_was_due_on_its_days_and_nothing_on_the_others(
+def test_backfill_releases_only_the_offers_due_on_each_day(
     airflow: LocalAirflow, emulator: Emulator, hook: CloudPartnerHook, runs: RunOf
 ) -> None:
     assert [airflow.wait_for_run(*run_on(airflow, day)) for day in (1, 2, 3)] == ["success"] * 3

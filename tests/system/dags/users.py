@@ -1,4 +1,4 @@
-"""Releases that somebody acts on while they wait; which offer is said by each run's conf."""
+"""Releases that a user acts on while they wait; each run's conf names the offer."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from airflow_provider_cpp.operators.cloud_partner import GoLiveOperator
 from airflow_provider_cpp.sensors.cloud_partner import OperationSensor
 
 OFFER = "{{ params.offer }}"
-# Longer than a busy scheduler needs to learn that a task is deferred: one that goes on before, fails.
+# Longer than a busy scheduler needs to record a deferral: a task that resumes earlier fails.
 POKE_INTERVAL = 10
 # For a wait that is to be given up: later than the first poll of the triggerer.
 TOO_SHORT = timedelta(seconds=20)
@@ -21,7 +21,7 @@ PATIENCE = {"retries": 2, "retry_delay": timedelta(seconds=1)}
 
 @task
 def announce(what: Any) -> Any:
-    """Hand on what the task before returned."""
+    """Return the result of the previous task."""
     return what
 
 
