@@ -43,7 +43,7 @@ async def test_nothing_is_kept() -> None:
     assert [await single_flight("key", request) for _ in range(3)] == [1, 2, 3]
 
 
-async def test_another_key_is_another_question() -> None:
+async def test_another_key_is_another_request() -> None:
     one, other = SharedRequest(), SharedRequest()
     tasks = [asyncio.create_task(single_flight(key, ask)) for key, ask in (("one", one), ("other", other))]
     await wait_until_started(*tasks)

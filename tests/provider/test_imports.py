@@ -7,7 +7,7 @@ import sys
 import pytest
 
 HEAVY = ("azure.identity", "aiohttp", "requests", "airflow.providers.http")
-#: What Airflow brings by itself, whoever's operators and task groups a Dag has.
+#: Modules that Airflow imports for any operators and task groups.
 BASELINE = """
 from airflow.providers.common.compat.sdk import BaseOperator, BaseSensorOperator, task_group
 """
@@ -42,7 +42,7 @@ def test_the_core_knows_neither_airflow_nor_a_way_to_send(module: str) -> None:
         assert not of_package(modules, package)
 
 
-def test_the_emulator_shares_no_code_with_what_it_checks() -> None:
+def test_emulator_shares_no_code_with_the_provider() -> None:
     names = ("app", "documents", "faults", "identity", "journal", "operations", "seed", "server", "service")
     code = "\n".join(f"import airflow_provider_cpp.emulator.{name}" for name in names)
     (modules,) = imported(f"{code}\nimport airflow_provider_cpp.emulator.__main__")

@@ -69,7 +69,7 @@ def show_requests(gateway: Relay, kind: str, status: int) -> None:
 
 
 def pieces(gateway: Relay) -> list[str]:
-    """Parts of the tokens that were sent, each long enough to be told from what else is said."""
+    """Parts of the sent tokens, each long enough to be distinct from other text."""
     tokens = {sent.headers["Authorization"].partition(" ")[2] for sent in gateway.requests}
     return [token[start : start + 10] for token in tokens for start in range(0, len(token) - 9, 5)]
 
