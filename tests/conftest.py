@@ -19,7 +19,7 @@ os.environ["AIRFLOW_HOME"] = _HOME.name
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--screenshots", help="the folder for pictures of the pages that the tests look at")
+    parser.addoption("--screenshots", help="folder for screenshots of the tested pages")
 
 
 @pytest.hookimpl(optionalhook=True)

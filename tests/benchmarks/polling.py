@@ -33,12 +33,12 @@ class Waited:
 
     :param starved: waits that had not polled before the time limit, in the worst round
     :param rate: polls a second
-    :param memory: bytes for each additional wait, beyond a task that sleeps; costs of the process, such as
-        libraries, do not count
+    :param memory: bytes for each additional wait, beyond a task that sleeps; excludes the fixed cost of the
+        process, such as libraries
     :param most: connections at the same time, in the worst round
     :param total: connections altogether, in the worst round
     :param tokens: requests for a token, in the worst round
-    :param lives: number of tokens that this round needs, by their lifetime
+    :param lives: number of tokens that are enough for this round
     :param lost: waits whose one event was missing, wrong or early, in all rounds
     :param waiting: lost waits that had not ended before the time limit
     :param problem: error that prevented the measurement

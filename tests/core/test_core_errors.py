@@ -319,7 +319,7 @@ def test_a_success_with_another_body_is_a_transient_error(
         (504, {}, True, False, True),
     ],
 )
-def test_a_status_decides_what_may_be_sent_again(
+def test_status_decides_whether_a_request_may_be_repeated(
     status: int,
     headers: dict[str, str],
     is_transient: bool,

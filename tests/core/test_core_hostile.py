@@ -101,7 +101,7 @@ def assert_clean(text: str) -> None:
 @example(500, {}, json.dumps(LONG_REFERENCE).encode())
 @example(202, {"Location": "/<script>alert(1)</script>"}, b"")
 @given(statuses | st.integers(-1, 1000), headers, bodies)
-def test_any_answer_is_a_value_or_the_providers_own_error(
+def test_any_response_is_a_value_or_the_providers_own_error(
     call: Request[Any], status: int, headers: dict[str, str], body: bytes
 ) -> None:
     error = None

@@ -143,7 +143,7 @@ NO_ID = [
 
 @pytest.mark.parametrize("bad", NO_ID, ids=repr)
 @pytest.mark.parametrize("make", TAKE_IDS.values(), ids=TAKE_IDS)
-def test_what_can_not_be_an_id_is_refused_before_anything_is_sent(
+def test_unusable_id_is_rejected_before_any_request(
     make: Callable[[Any, Any], Request[Any]], bad: object
 ) -> None:
     for ids in ((bad, "web"), ("contoso", bad)):
@@ -203,6 +203,6 @@ def test_a_notification_goes_to_addresses_only(call: Callable[..., object], addr
 
 
 @pytest.mark.parametrize("value", [float("inf"), float("nan"), {1, 2}, b"x"], ids=repr)
-def test_a_definition_that_is_no_json_is_refused_before_it_is_sent(value: object) -> None:
+def test_invalid_json_definition_is_rejected_before_any_request(value: object) -> None:
     with pytest.raises(ValueError, match="JSON values only"):
         portal.put_offer("contoso", "web", {"displayText": value})

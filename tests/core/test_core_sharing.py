@@ -62,7 +62,7 @@ async def test_all_get_the_same_error() -> None:
     assert [str(result) for result in results] == ["nobody knows"] * 3
 
 
-async def test_the_others_get_it_though_the_first_was_canceled() -> None:
+async def test_other_callers_get_the_result_if_the_first_is_canceled() -> None:
     request = SharedRequest()
     first, second = (asyncio.create_task(single_flight("key", request)) for _ in range(2))
     await wait_until_started(first, second)
@@ -113,7 +113,7 @@ def test_each_event_loop_asks_for_itself() -> None:
     assert [asyncio.run(want()) for _ in range(2)] == [True, True]
 
 
-def test_what_belonged_to_a_closed_loop_is_forgotten() -> None:
+def test_state_of_a_closed_event_loop_is_removed() -> None:
     by_loop: dict[asyncio.AbstractEventLoop, dict[str, int]] = {}
 
     async def keep() -> None:

@@ -192,7 +192,7 @@ def test_the_example_test_of_a_dag_passes(tmp_path: Path) -> None:
 
 @pytest.mark.long
 @pytest.mark.timeout(600)
-def test_the_first_release_and_a_lost_answer_go_as_they_are_printed(tmp_path: Path) -> None:
+def test_quickstart_and_lost_response_example_run_as_printed(tmp_path: Path) -> None:
     install, *steps, clean_up = fences(DOCS / "quickstart.md", "sh")
     assert ("pip install" in install, "kill" in clean_up) == (True, True)
     broken = fences(DOCS / "faults.md", "bash")

@@ -158,7 +158,7 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel: zipfile.ZipFile, di
     assert set(wheel.namelist()) == package | {f"{PACKAGE}/py.typed"} | about
 
 
-def test_the_sdist_holds_what_make_needs_and_nothing_else(sdist: dict[str, tarfile.TarInfo]) -> None:
+def test_sdist_holds_only_the_files_that_make_needs(sdist: dict[str, tarfile.TarInfo]) -> None:
     assert {name.partition("/")[0] for name in sdist} == TOP
     kinds = {Path(name).suffix for name in sdist if not name.startswith(".") and "/" in name}
     assert kinds <= {".css", ".json", ".md", ".png", ".py", ".svg", ".txt", ".typed"}

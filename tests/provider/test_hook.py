@@ -735,7 +735,7 @@ def test_a_new_offer_is_created_without_an_etag(hook: CloudPartnerHook, variant:
     ],
     ids=["without", "stale"],
 )
-def test_a_write_without_a_valid_etag_advises_what_to_do(
+def test_error_of_a_write_without_a_valid_etag_has_advice(
     hook: CloudPartnerHook,
     emulator: Emulator,
     variant: str,

@@ -25,7 +25,7 @@ def of_package(modules: set[str], package: str) -> set[str]:
     return {name for name in modules if name == package or name.startswith(f"{package}.")}
 
 
-def test_a_dag_file_does_not_import_what_only_a_run_needs() -> None:
+def test_dag_file_does_not_import_modules_needed_only_at_run_time() -> None:
     names = ("operators", "sensors")
     code = "\n".join(f"import airflow_provider_cpp.{name}.cloud_partner" for name in names)
     before, after = imported(BASELINE, f"{code}\nimport airflow_provider_cpp.task_groups")

@@ -166,7 +166,7 @@ def test_a_dag_declares_the_links_that_its_tasks_may_have(kind: Any, names: set[
     assert {link.name for link in kind.operator_extra_links} == names
 
 
-def test_once_it_runs_a_task_leaves_airflow_no_link_to_store(emulator: Emulator, context: Context) -> None:
+def test_running_task_leaves_airflow_no_link_to_store(emulator: Emulator, context: Context) -> None:
     """Airflow 3 stores each link of the operator when it ends, also the empty ones."""
     task = GetOfferOperator(task_id="get", offer_id="slow")
     run(task, context)

@@ -106,7 +106,7 @@ def unverified(gateway: Listener, connect: Connect, emulator: Emulator) -> Itera
 
 @pytest.fixture
 def context() -> dict[str, Any]:
-    """The context of a task of a Dag run that began a minute ago."""
+    """The context of a task of a Dag run that started a minute ago."""
     dag_run = SimpleNamespace(start_date=datetime.now(UTC) - timedelta(minutes=1))
     return {"ti": TaskInstance(), "dag_run": dag_run}
 

@@ -114,7 +114,7 @@ def test_no_call_follows_a_redirect(
         return as_http(status, {"Location": goals[len(asked) % len(goals)]}, b"")
 
     unverified.answer = answer
-    # `cancel_operation` takes a redirect for an outage, and asks again.
+    # `cancel_operation` treats a redirect as an outage and retries.
     calls = [(name, args) for name, args in CALLS.items() if name != "cancel_operation"]
     outcomes = run(variant, calls)
     assert all(isinstance(outcome, CloudPartnerError) for outcome in outcomes)
@@ -226,10 +226,10 @@ def test_no_hostile_location_from_a_user_gets_a_request(
 
 
 @both
-def test_no_hostile_location_that_the_service_answers_is_returned(
+def test_no_hostile_location_in_a_response_is_returned(
     unverified: Listener, elsewhere: Listener, names: Names, variant: str
 ) -> None:
-    # What can't be in a header is a header's end.
+    # Use only locations that can be a header value.
     locations = [
         location
         for location in hostile_locations(unverified.port, elsewhere.port)
@@ -292,7 +292,7 @@ odd_locations = st.lists(st.sampled_from(PIECES) | st.text(max_size=3), max_size
 
 
 def same_place(url: str, base: str) -> bool:
-    """Whether all who read URLs here take one for the host of the other: requests, urllib3, and aiohttp."""
+    """Whether requests, urllib3 and aiohttp read the host of `base` from `url`, and no user name."""
     wanted = urlsplit(base)
     found = urlsplit(url), parse_url(url), URL(url, encoded=True)
     hosts = {parts.hostname for parts in found[:1]} | {found[1].host, found[2].host}
@@ -301,7 +301,7 @@ def same_place(url: str, base: str) -> bool:
         for port in (found[0].port, found[1].port, found[2].explicit_port)
     }
     users = {found[0].username, found[1].auth, found[2].user}
-    # One of them leaves the brackets of an address of version 6 on.
+    # One of these libraries keeps the brackets of an IPv6 address.
     return (
         {(host or "").strip("[]") for host in hosts} == {wanted.hostname}
         and ports == {wanted.port or {"https": 443, "http": 80}[wanted.scheme]}

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from tests.security.recording import Recording
 
 PLACES = ("error", "cause", "log", "debug", "class")
-#: A token that the identity host gives out in an answer that can't be used.
+#: A token in an unusable response of the identity host.
 GIVEN = "tok-ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-abcdefghijklmn"
 
 both = pytest.mark.parametrize("variant", ["sync", "async"])
@@ -54,7 +54,7 @@ def raw(head: str, body: str = "") -> bytes:
     return f"{head}\r\n\r\n{body}".encode()
 
 
-#: How the API's answer shows the header `Authorization`, and the token in it.
+#: Forms in which a response of the API repeats the header `Authorization` and its token.
 API: dict[str, Callable[[str, str], bytes]] = {
     "text": lambda header, _: page(f"Authorization: {header}"),
     "html": lambda header, _: page(f"<pre>Authorization: {header}</pre>", 502, "text/html"),

@@ -61,7 +61,7 @@ def check(recorded: Recording, gateway: Listener, principal: Principal, *said: t
         recorded.secrets.learn(sent.headers, sent.body)
     for passed in gateway.passed:
         recorded.secrets.learn({}, passed.body)
-    # The header of an assertion, and who is who, are no secrets.
+    # The header of an assertion, and names of identities, are not secrets.
     allowed = {principal.client, principal.tenant, principal.subject, principal.issuer}
     known = recorded.secrets.known
     assert any(name in ("access token", "access_token") for name in known.values()) or gateway.requests
@@ -72,7 +72,7 @@ def check(recorded: Recording, gateway: Listener, principal: Principal, *said: t
     assert not hits, "\n".join(hits)
 
 
-# --- what goes well -----------------------------------------------------------------------------------------
+# --- successful flows ---------------------------------------------------------------------------------------
 
 
 def _go_live(context: dict[str, Any]) -> Any:
@@ -81,7 +81,7 @@ def _go_live(context: dict[str, Any]) -> Any:
 
 
 def _wait_deferred(context: dict[str, Any]) -> Any:
-    # On a busy machine, a quick one ends before it is asked after.
+    # On a busy machine, a quick operation ends before the first poll.
     location = GoLiveOperator(task_id="go_live", offer_id="slow-classic").execute(context)
     task = OperationSensor(task_id="wait", operation_location=location, **patience)
     deferred = deferral(task, context)

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.timeout(400), needs_approval]
 
 
-def open_question(page: Page, airflow: LocalAirflow, dag_id: str, run_id: str) -> None:
-    """Open the page that asks for the approval, once it is asked for."""
+def open_approval_page(page: Page, airflow: LocalAirflow, dag_id: str, run_id: str) -> None:
+    """Open the approval page when the task requests the approval."""
     asking = airflow.wait_for_question(dag_id, run_id, "approve")
     airflow.wait_until_handed_over(asking)
     run = f"/dags/{dag_id}/runs/{quote(run_id, safe='')}"
@@ -36,7 +36,7 @@ def test_page_shows_the_changes_and_approve_takes_the_offer_live(
     airflow: LocalAirflow, emulator: Emulator, runs: RunOf, page: Page
 ) -> None:
     dag_id, run_id = runs["release"]
-    open_question(page, airflow, dag_id, run_id)
+    open_approval_page(page, airflow, dag_id, run_id)
 
     expect(page.get_by_text("Go live with version 4 of contoso/contoso-web?").first).to_be_visible()
     expect(page.get_by_text("to go live: version 4", exact=True)).to_be_visible()
@@ -75,7 +75,7 @@ def test_reject_skips_the_go_live_and_records_the_user(
     airflow: LocalAirflow, emulator: Emulator, runs: RunOf, page: Page, keep: Keep
 ) -> None:
     dag_id, run_id = runs["rejected"]
-    open_question(page, airflow, dag_id, run_id)
+    open_approval_page(page, airflow, dag_id, run_id)
     expect(page.get_by_role("code").filter(has_text="+description: Your blog")).to_be_visible()
     keep("approval")
 

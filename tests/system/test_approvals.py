@@ -43,7 +43,7 @@ def test_of_mapped_offers_only_the_approved_one_goes_live(
         "go_live": "skipped",
     }
     assert set(lanes[1].values()) == {"success"}
-    # Downstream of the group, what wants all offers to be live is skipped, what wants one of them runs.
+    # Downstream of the group, the task that requires all offers is skipped; the task that requires one runs.
     after = states_of(airflow, *run)
     assert after["announce"] == "skipped"
     assert after["announce_those_that_are_live"] == "success"

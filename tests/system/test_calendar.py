@@ -1,4 +1,4 @@
-"""Backfills of days that were missed."""
+"""Backfills of missed days."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ IMAGES = "microsoft-azure-virtualmachines.vmImages"
 
 
 def run_on(airflow: LocalAirflow, day: int) -> tuple[str, str]:
-    """Dag and run of a day of the March of the example's calendar."""
+    """Dag and run of a day in March in the example's calendar."""
     [run_id] = [
         run["dag_run_id"]
         for run in airflow.runs_of(CALENDAR)
@@ -38,7 +38,7 @@ def run_on(airflow: LocalAirflow, day: int) -> tuple[str, str]:
 
 
 def images_of_go_lives(emulator: Emulator, hook: CloudPartnerHook, offer_id: str) -> list[set[str]]:
-    """Which images customers could choose after each go-live that completed, in the order of their start."""
+    """The images available to customers after each completed go-live, in the order of their start."""
     lives = [
         operation
         for operation in reversed(emulator.offers()[f"contoso/{offer_id}"]["operations"])

@@ -1,4 +1,4 @@
-"""The connection's form in Airflow's UI: made, tested and changed there, as a platform engineer does."""
+"""The connection form in Airflow's UI: a platform engineer creates, tests and changes a connection."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ def open_task(
 def check_links(
     page: Page, airflow: LocalAirflow, run: tuple[str, str], task_id: str, index: int = -1, **links: str
 ) -> None:
-    """Check that a task instance's page has these links to pages of its offer, and no other."""
+    """Check that the page of a task instance has exactly these links to pages of its offer."""
     open_task(page, airflow, run, task_id, index, "/details")
     expect(page.get_by_role("link", name="Partner Center")).to_have_attribute("href", PARTNER_CENTER)
     for name in ("preview", "live"):
@@ -64,7 +64,7 @@ def test_the_instances_of_a_mapped_task_are_listed_by_their_offers(
     reason="its triggerer now and then writes the last lines of a trigger into its own log",
     strict=False,
 )
-def test_the_log_of_a_wait_tells_the_story_of_the_release(
+def test_log_of_a_wait_shows_the_progress_of_the_release(
     airflow: LocalAirflow, runs: RunOf, page: Page, keep: Keep
 ) -> None:
     run = runs["many"]

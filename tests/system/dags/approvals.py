@@ -14,7 +14,7 @@ POKE_INTERVAL = 10
 
 @task
 def announce() -> None:
-    """Tell the world."""
+    """Announce the release."""
 
 
 @dag(schedule=None, params={"offer": ""})
@@ -34,7 +34,7 @@ def release_many_with_approval() -> None:
 
     @task(trigger_rule="none_failed_min_one_success")
     def announce_those_that_are_live() -> None:
-        """Run if at least one is."""
+        """Run if at least one offer is live."""
 
     lanes = release_offer.partial(approve=True, poke_interval=POKE_INTERVAL).expand(offer_id=offers())
     lanes >> [announce(), announce_those_that_are_live()]

@@ -14,7 +14,7 @@ OFFER = "{{ params.offer }}"
 # Seconds between polls: longer than a busy scheduler needs to record a deferral. Airflow treats a task that
 # resumes earlier as dead and retries it.
 SECONDS = 10
-# Retries that would be seen: a failed operation must not use them.
+# Retries that the tests can detect: a failed operation must not use them.
 PATIENCE = {"retries": 2, "retry_delay": timedelta(seconds=1)}
 
 

@@ -13,9 +13,9 @@ from airflow_provider_cpp.sensors.cloud_partner import OperationSensor
 OFFER = "{{ params.offer }}"
 # Longer than a busy scheduler needs to record a deferral: a task that resumes earlier fails.
 POKE_INTERVAL = 10
-# For a wait that is to be given up: later than the first poll of the triggerer.
+# Time limit of a wait that must time out: later than the first poll of the triggerer.
 TOO_SHORT = timedelta(seconds=20)
-# Retries that would be seen.
+# Retries that the tests can detect.
 PATIENCE = {"retries": 2, "retry_delay": timedelta(seconds=1)}
 
 
@@ -26,7 +26,7 @@ def announce(what: Any) -> Any:
 
 
 def release(dag_id: str, **how: Any) -> None:
-    """Make a Dag that goes live and waits for it in one task, and announces it."""
+    """Create a Dag that takes an offer live and waits in one task, and announces the release."""
 
     @dag(dag_id=dag_id, schedule=None, params={"offer": ""}, default_args=PATIENCE)
     def go_live_and_announce() -> None:
@@ -40,7 +40,7 @@ def release(dag_id: str, **how: Any) -> None:
 
 @dag(schedule=None, params={"offer": ""}, default_args=PATIENCE)
 def users_lose_patience() -> None:
-    """Wait for one operation in several ways, and give up."""
+    """Wait for one operation in several ways, until the sensors time out."""
     live = GoLiveOperator(task_id="go_live", offer_id=OFFER)
     ways: dict[str, dict[str, Any]] = {
         "deferred": {"timeout": TOO_SHORT, "poke_interval": POKE_INTERVAL},

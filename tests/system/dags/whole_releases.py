@@ -12,7 +12,7 @@ POKE_INTERVAL = 10
 
 @task
 def announce() -> None:
-    """Tell the world."""
+    """Announce the release."""
 
 
 @dag(schedule=None, params={"offer": ""})
