@@ -19,12 +19,12 @@ os.environ["AIRFLOW_HOME"] = _HOME.name
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--screenshots", help="the folder for pictures of the pages that the tests look at")
+    parser.addoption("--screenshots", help="folder for screenshots of the tested pages")
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> object:
-    """Where tests run side by side, keep those of whole Dags together: one Airflow is enough."""
+    """In parallel runs, keep the tests of whole Dags in one worker: they share one Airflow."""
     from xdist.scheduler import LoadScopeScheduling
 
     class Scheduling(LoadScopeScheduling):

@@ -1,4 +1,4 @@
-"""What the Airflow that the tests run on can't do, and so isn't tested there."""
+"""Markers for tests that the installed Airflow version does not support."""
 
 from __future__ import annotations
 

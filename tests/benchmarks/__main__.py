@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 NAMES = ("patience", "imports", "polling")
 
 console = Console(highlight=False, width=None if os.isatty(1) else 140)
-#: What is going on, which is no result.
+#: For progress messages, which are not results.
 progress = Console(stderr=True, highlight=False)
 
 
@@ -55,7 +55,7 @@ def main() -> None:
     ):
         environment = airflow_environment(Path(directory) / "airflow") | connections(target)
         tell: Callable[[str], None] = status.update if progress.is_terminal else progress.print
-        tell("what the sensor hands to the triggerer")
+        tell("trigger of the deferred sensor")
         trigger = measure("deferring", environment=environment)
         if "patience" in names:
             tell("patience")

@@ -1,6 +1,6 @@
-"""Those who wait: this provider, three others, and an aiohttp session with nothing around it.
+"""The compared clients: this provider, three others, and a bare aiohttp session.
 
-Each makes its waits as the triggerer does, from the arguments that are stored of a trigger.
+Each client creates its waits as the triggerer does, from the stored arguments of a trigger.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ LOCATION = "/api/publishers/contoso/offers/offer-{}/operations/{}?api-version=20
 
 @dataclass(frozen=True)
 class Task:
-    """What a client is to do.
+    """The work of a client.
 
-    :param target: whom to poll
-    :param waits: how many to wait for
+    :param target: the server to poll
+    :param waits: number of operations to wait for
     :param interval: seconds between two polls of one wait
     :param trigger: class path and arguments of this provider's trigger, as the sensor hands it over
     """
@@ -38,11 +38,11 @@ class Task:
 
 @dataclass(frozen=True)
 class Client:
-    """One who waits.
+    """A client that waits for operations.
 
-    :param title: what the tables call it
-    :param distribution: the package that it is in
-    :param make: returns the waits
+    :param title: name in the tables
+    :param distribution: package that contains the client
+    :param make: function that returns the waits
     """
 
     title: str

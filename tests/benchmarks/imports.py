@@ -1,6 +1,6 @@
-"""What it costs a fresh interpreter to import the operators and sensors of a provider, beside the SDK.
+"""The cost of importing a provider's operators and sensors in a fresh interpreter, in addition to the SDK.
 
-That is what each task and each parsing of a Dag file pays.
+Each task and each parsing of a Dag file has this cost.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import json
 import sys
 import time
 
-#: What a Dag file has of Airflow anyhow.
+#: The part of Airflow that every Dag file imports.
 SDK = "airflow.sdk"
 _USED = ("DAG", "BaseOperator", "BaseSensorOperator", "task")
 MODULES = {
@@ -34,7 +34,7 @@ MODULES = {
 
 
 def main(distribution: str) -> None:
-    """Import the SDK and what a distribution has, and print seconds of the clock and of the processor."""
+    """Import the SDK and the modules of a distribution, and print wall and CPU seconds."""
     began = _now()
     for name in _USED:
         getattr(importlib.import_module(SDK), name)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 MINUTE, HOUR, DAY = 60.0, 3600.0, 86400.0
 LENGTHS = {"10 minutes": 10 * MINUTE, "1 hour": HOUR, "1 day": DAY, "5 days": 5 * DAY}
-#: What it is compared with: as patient as a sensor is by default.
+#: The interval to compare with: the default poll interval of a sensor.
 CONSTANT = 60.0
 #: An operation is by up to this share longer or shorter, so that it ends anywhere between two polls.
 SPREAD = 0.05

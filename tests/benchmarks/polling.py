@@ -1,4 +1,4 @@
-"""Which waits are measured, and what came of them: each client and number in fresh processes, in turn."""
+"""Measure the waits of each client and number, in fresh processes and in turn."""
 
 from __future__ import annotations
 
@@ -26,22 +26,22 @@ SECONDS = {FEW: 2.0, SOME: 3.0, MANY: 8.0}
 
 @dataclass(frozen=True)
 class Waited:
-    """What some rounds of one client with one number of waits came to.
+    """The result of some rounds of one client with one number of waits.
 
-    Times are seconds: of the processor for one poll (`cpu`, `start_cpu`), for which the event loop was
-    blocked longest (`blocked`, `start_blocked`), until all waits had polled once (`started_in`).
+    Times are seconds: CPU time for one poll (`cpu`, `start_cpu`), the longest block of the event loop
+    (`blocked`, `start_blocked`), and the time until all waits had polled once (`started_in`).
 
-    :param starved: waits that had not polled when that was given up, in the worst round
+    :param starved: waits that had not polled before the time limit, in the worst round
     :param rate: polls a second
-    :param memory: bytes for each wait more, beyond a task that sleeps; what a process has but once, such as
-        libraries, it has with few waits as well
+    :param memory: bytes for each additional wait, beyond a task that sleeps; excludes the fixed cost of the
+        process, such as libraries
     :param most: connections at the same time, in the worst round
     :param total: connections altogether, in the worst round
     :param tokens: requests for a token, in the worst round
-    :param lives: how many tokens would have lasted for that round
+    :param lives: number of tokens that are enough for this round
     :param lost: waits whose one event was missing, wrong or early, in all rounds
-    :param waiting: those of them that had not ended when that was given up
-    :param problem: why there is nothing of all that
+    :param waiting: lost waits that had not ended before the time limit
+    :param problem: error that prevented the measurement
     """
 
     cpu: float = 0.0
@@ -72,10 +72,10 @@ def run(
     rounds: int,
     tell: Callable[[str], None],
 ) -> Results:
-    """Measure all, and return what it came to by client and number of waits.
+    """Measure all clients, and return the results by client and number of waits.
 
-    :param trigger: what this provider's sensor hands to the triggerer
-    :param tell: told what is measured
+    :param trigger: class path and arguments of the trigger that this provider's sensor defers with
+    :param tell: function that shows the name of the current measurement
     """
     found: dict[tuple[str, int], list[dict[str, Any]]] = {}
     problems: dict[tuple[str, int], str] = {}

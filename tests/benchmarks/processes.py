@@ -14,21 +14,21 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 ROOT = Path(__file__).parent.parent.parent
-#: None of this may lead requests elsewhere, or take a measurement for somebody's Airflow.
+#: Remove these variables: they could redirect requests or select another Airflow.
 _FOREIGN = ("AIRFLOW", "_AIRFLOW", "AZURE_", "SSL_CERT", "PYTHON")
 _FOREIGN_ENDS = ("_PROXY", "_CA_BUNDLE")
 
 
 class MeasurementError(Exception):
-    """A process of a measurement broke; the text is what it wrote last."""
+    """A process of a measurement failed; the text is the end of its error output."""
 
 
 def measure(module: str, *arguments: str, environment: Mapping[str, str], within: float = 300) -> Any:
     """Run a module of the benchmarks in a fresh process, and return the JSON that it prints.
 
-    :param environment: what it gets beyond the rest of this process's own
-    :param within: seconds that it may take
-    :raises MeasurementError: it failed, or took longer
+    :param environment: variables to add to the environment of this process
+    :param within: time limit in seconds
+    :raises MeasurementError: the process failed or exceeded the time limit
     """
     command = [sys.executable, "-m", f"tests.benchmarks.{module}", *arguments]
     own = {
@@ -55,9 +55,9 @@ def measure(module: str, *arguments: str, environment: Mapping[str, str], within
 
 
 def airflow_environment(home: Path) -> dict[str, str]:
-    """The environment of an Airflow that has a home of its own and logs no more than warnings.
+    """The environment of an Airflow with its own home that logs only warnings and errors.
 
-    Two of the peers log lines with each poll. What a triggerer pays for those is not counted.
+    Two of the peers log at each poll. The measurement excludes this cost.
     """
     return {
         "AIRFLOW_HOME": str(home),

@@ -2,15 +2,15 @@
 
     python -m tests.benchmarks.releases [--offers 200] [--seconds S] [--order http ours]
 
-PostgreSQL, the emulator and Airflow with the LocalExecutor. A Dag run goes live with each offer, waits for
-the operation in the triggerer, and announces it; polls come every 10 s. Operations take long enough for all
-to go live and to defer meanwhile, or nothing would be waited for. One Dag after the other, in the same
-Airflow, each with offers of its own; before, each has had one release, so that what they import has been
-imported. What a part of Airflow costs is the CPU time that it used meanwhile.
+PostgreSQL, the emulator and Airflow with the LocalExecutor. A Dag run takes each offer live, waits for
+the operation in the triggerer, and announces it; the poll interval is 10 s. Operations take long enough for
+all tasks to start their go-live and to defer. The Dags run one after the other in the same Airflow, each with
+its own offers. Before the measurement, each Dag releases one offer, so that all modules are imported. The
+cost of a component of Airflow is its CPU time during the run.
 
-All that is in the HTTP provider's favour stays: it has a token from the beginning, in the headers of its
-connection, which nobody renews; it knows no 404 of a young operation, no Retry-After and no failed operation;
-and its trigger reads the answers, which `HttpSensor`'s own does not (see `dags/releases_http.py`).
+The comparison favors the HTTP provider: it has a token from the start, in the headers of its connection, and
+never renews it; it does not handle the 404 of a new operation, Retry-After or failed operations; and its
+trigger reads the responses, which the trigger of `HttpSensor` does not (see `dags/releases_http.py`).
 """
 
 from __future__ import annotations
@@ -57,11 +57,11 @@ if TYPE_CHECKING:
     from dev.services import PostgreSQL
 
 OURS, HTTP = "ours", "http"
-#: How long operations take: in any case, and for each offer.
+#: Duration of operations: a constant, and an amount for each offer.
 OPERATION_SECONDS = (60, 3)
-#: Seconds, beyond those of an operation, after which a run is given up: in any case, and for each offer.
+#: Time limit of a run in seconds, in addition to its operations: a constant, and an amount for each offer.
 PATIENCE = (300, 15)
-#: What the machine's other work does to a wall time, as a share of it.
+#: Share by which other load on the machine can change a wall time.
 NOISE = 0.05
 
 
@@ -140,7 +140,7 @@ def _token(service: Emulator) -> str:
 
 @dataclass(frozen=True)
 class Measured:
-    """What came of one Dag run.
+    """The measurements of one Dag run.
 
     :param state: of the run
     :param seconds: from its start to its end
@@ -173,7 +173,7 @@ class Measured:
 
 
 class Bench:
-    """Runs Dags, and says what they cost.
+    """Runs Dags and measures their cost.
 
     :param postgresql: its folder
     :param seconds: how long operations take
@@ -195,7 +195,7 @@ class Bench:
         dag_id = f"releases_{kind}"
         run_id = self._airflow.trigger(dag_id, {"offers": offers})
         seconds = self._seconds + PATIENCE[0] + PATIENCE[1] * len(offers)
-        with suppress(TimeoutError):  # what did not end is counted
+        with suppress(TimeoutError):  # the result counts unfinished tasks
             self._airflow.wait_for_run(dag_id, run_id, seconds=seconds)
         return dag_id, run_id
 
@@ -321,7 +321,7 @@ def print_verdict(measured: dict[str, Measured]) -> None:
         [
             ending("ours: the run; announced once live; go-lives", ours),
             ending("HTTP provider: the same", http),
-            # What the HTTP provider's has as well may be Airflow's own.
+            # The HTTP provider's count is the bound: Airflow itself may be the cause of such blocks.
             no_more("blocked by the event loop itself", blocked),
             no_more("wall time, s", lambda one: one.seconds, NOISE),
             no_more("CPU of the triggerer, s", lambda one: one.triggerer),

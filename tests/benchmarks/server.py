@@ -1,7 +1,7 @@
-"""What the waits of a benchmark poll: the answers of four services, over TLS, from a process of its own.
+"""The server that the benchmarks poll: the responses of four services, over TLS, in a separate process.
 
-It is an HTTP server of one screen, since a framework would be the bottleneck. It counts what it is asked, and
-how many connections it sees; a second port, without TLS, says the counts and takes commands.
+It is a minimal HTTP server, because a framework would be the bottleneck. It counts requests and connections;
+a second port, without TLS, returns the counts and accepts commands.
 """
 
 from __future__ import annotations
@@ -49,8 +49,8 @@ _STEPS = (
 class Target:
     """Where a server listens.
 
-    :param url: what is polled
-    :param control_port: where it says its counts
+    :param url: base URL to poll
+    :param control_port: port for counts and commands
     :param ca: path of the certificate authority
     """
 
@@ -68,7 +68,7 @@ def running_server(directory: Path) -> Iterator[Target]:
         stdout=subprocess.PIPE,
         text=True,
         cwd=ROOT,
-        # Ctrl-C is for whoever started it, who then stops it.
+        # Ctrl-C must reach only the parent process, which then stops the server.
         start_new_session=True,
     )
     assert process.stdin is not None
@@ -112,7 +112,7 @@ class Control:
         self._writer.close()
 
 
-# --- what the services say --------------------------------------------------------------------------------
+# --- the responses of the services ------------------------------------------------------------------------
 
 
 def operation(percentage: int, *, ended: bool) -> dict[str, Any]:
@@ -216,7 +216,7 @@ def _fivetran_connector(percentage: int, *, ended: bool) -> dict[str, Any]:
 
 
 def _sensed(percentage: int, *, ended: bool) -> dict[str, Any]:
-    """What an HTTP sensor asks for: there when the status is no 404."""
+    """The response for an HTTP sensor, which succeeds when the status is not 404."""
     return operation(percentage, ended=ended)
 
 
@@ -265,7 +265,7 @@ def _answer(document: Any, status: str = "200 OK") -> bytes:
 
 
 class _Service:
-    """What is counted, and what is answered."""
+    """The counts and the responses."""
 
     def __init__(self) -> None:
         self.url = ""
@@ -364,7 +364,7 @@ async def _serve(directory: Path) -> None:
     where = {"url": service.url, "control_port": control.sockets[0].getsockname()[1], "ca": str(ca)}
     sys.stdout.write(json.dumps(where) + "\n")
     sys.stdout.flush()
-    # Whoever started this closes its standard input at the end, however it comes to its end.
+    # The parent process closes this standard input when it ends, for any reason.
     closed = asyncio.Event()
     loop.add_reader(sys.stdin, closed.set)
     await closed.wait()

@@ -1,4 +1,4 @@
-"""What the benchmarks print."""
+"""The tables that the benchmarks print."""
 
 from __future__ import annotations
 

@@ -1,19 +1,19 @@
-"""One triggerer of a real Airflow with thousands of waits: what they cost, and whether anything blocks it.
+"""One triggerer of a real Airflow with thousands of waits: their cost, and blocks of its event loop.
 
     python -m tests.benchmarks.triggerer [--waits 2000] [--minutes 4] [--baseline]
 
-PostgreSQL, the emulator and `airflow triggerer`; no scheduler and no worker. The triggerer starts with
-nothing to do. Then all waits appear at once, as those of its peer do when that one dies: each is a mapped
-`OperationSensor` that polled once and deferred, put into the database as a worker's report is. They poll
-once a minute. The operations stand still, as those that take days do for hours, until at an appointed time
-all of them complete; then every wait has to end.
+PostgreSQL, the emulator and `airflow triggerer`; no scheduler and no worker. The triggerer starts
+idle. Then all waits appear at once, as after the crash of another triggerer: each is a mapped
+`OperationSensor` that polled once and deferred, written to the database like a worker's report. The waits
+poll once a minute. The operations make no progress, like operations that take days, until all of them
+complete at a fixed time; then every wait must end.
 
-Airflow warns when the triggerer's event loop was blocked. It also is for want of a core, on a busy machine;
-and by each line that is logged while the triggerer's other process, the supervisor, is busy with the database
-and does not read it. So for each warning the kernel says what the loop's thread did meanwhile. `--baseline`
-has as many triggers that only sleep do the same before: a warning that they bring, too, is Airflow's own.
-With PYTHONASYNCIODEBUG=1 in the environment, the lines in which asyncio names what held up the event loop are
-printed as well.
+Airflow warns when the triggerer's event loop was blocked. Two other causes produce the same warning: the
+machine has no free core, or the supervisor process is busy with the database and does not read the log. So
+for each warning, the benchmark reads the state of the loop's thread from the kernel. `--baseline` first runs
+the same load with triggers that only sleep: warnings that also occur there are due to Airflow.
+With PYTHONASYNCIODEBUG=1 in the environment, the benchmark also prints the lines in which asyncio names the
+callbacks that blocked the event loop.
 """
 
 from __future__ import annotations
@@ -54,9 +54,9 @@ SLEEPING, WAITING = "sleeping triggers", "waits"
 #: Seconds in which the triggerer has nothing to do.
 IDLE_SECONDS = 15
 POKE_SECONDS = 60
-#: Seconds that the first polls and the start of all triggers may take: in any case, and for each wait.
+#: Seconds allowed for the first polls and the start of all triggers: a constant, and an amount for each wait.
 START_SECONDS = (60, 0.045)
-#: What the service says of every operation, though it completed: it is at its second day, of five perhaps.
+#: The response for every operation until the fixed time: a go-live in progress, on day 2 of about 5.
 STANDING_STILL: dict[str, Any] = {
     "method": "GET",
     "path": "/operations/",
@@ -193,18 +193,18 @@ class Blocked:
 
     @property
     def is_of_the_loop(self) -> bool:
-        """Whether there would have been a warning, had there been a core and somebody who reads the log."""
+        """Whether the warning would occur with a free core and a supervisor that reads the log."""
         return self.seconds - self.waited - self.stuck > BLOCKED_SECONDS
 
 
 @dataclass
 class Measured:
-    """What came of one load.
+    """The measurements of one load.
 
     :param kind: which load
     :param triggers: how many triggers it had
     :param started_after: seconds from when they appeared until all ran
-    :param memory: MiB of the triggerer's runner by moment: resident, and what is its own
+    :param memory: MiB of the triggerer's runner by moment: resident, and unique (USS)
     :param polls: requests for an operation in the steady state
     :param tokens: requests for a token, in all
     :param connections: connections of the triggerer that the service had, seen once a second: the most at a
@@ -257,7 +257,7 @@ class Bench:
                 "AIRFLOW_CONN_CLOUD_PARTNER_DEFAULT": json.dumps(service.connection),
                 "PYTHONPATH": str(ROOT),
             },
-            # At its capacity it says so in the log at every turn.
+            # A triggerer at its capacity logs this at every loop.
             {"triggerer": ["triggerer", "--skip-serve-logs", "--capacity", str(waits + 1)]},
         )
         (airflow.home / "logs").mkdir(parents=True)
@@ -299,8 +299,8 @@ class Bench:
         core.start()
 
         say(f"{measured.kind}: a triggerer with nothing to do")
-        # Also until it has imported what it needs.
-        wait_for(self._has_begun, "the triggerer to begin", seconds=120)
+        # Wait also until the triggerer has imported its modules.
+        wait_for(self._has_begun, "the triggerer to start", seconds=120)
         watcher.watch("idle", _after(IDLE_SECONDS), IDLE_SECONDS + 1)
         watcher.note_memory("idle")
 
@@ -344,7 +344,7 @@ class Bench:
         return core
 
     def _has_begun(self) -> bool:
-        # It says so with its first heartbeat.
+        # The first heartbeat shows that the triggerer has started.
         jobs = "SELECT count(*) FROM job WHERE state = 'running' AND latest_heartbeat > start_date"
         return bool(self._database.query(jobs)[0][0])
 
@@ -381,11 +381,11 @@ class Bench:
         return not self._database.query("SELECT FROM task_instance WHERE state = 'deferred' LIMIT 1")
 
     def _ends(self, run_id: str) -> Counter[str]:
-        """Return how many of the tasks are deferred, or were told which end."""
+        """Return how many tasks are deferred, and how many ended with each status."""
         tasks = "SELECT state, next_kwargs FROM task_instance WHERE task_id = 'wait' AND run_id = %s"
         found = self._database.query(tasks, run_id)
         return Counter(
-            # Of a trigger that failed there is no event.
+            # A failed trigger has no event.
             state if state == "deferred" else kwargs.get("event", {}).get("status", "failed")
             for state, kwargs in found
         )
@@ -448,7 +448,7 @@ class _Watcher:
 
 
 class Core(threading.Thread):
-    """Notes all the time what the event loop's thread does, as the kernel says, until its process is gone."""
+    """Samples the kernel's counters for the event loop's thread until its process ends."""
 
     def __init__(self, pid: int) -> None:
         super().__init__(daemon=True)
@@ -457,7 +457,7 @@ class Core(threading.Thread):
         self._notes: list[tuple[float, float, float, float]] = [(time.time(), 0.0, 0.0, 0.0)]
 
     def run(self) -> None:
-        """Note it some thirty times a second."""
+        """Take about 30 samples per second."""
         with suppress(OSError):
             while self._process.exists():
                 cpu, waited, _ = (self._process / "schedstat").read_text().split()
@@ -477,12 +477,12 @@ class Core(threading.Thread):
         return any(other.read_text() in SENDING for other in others)
 
     def meanwhile(self, at: float, seconds: float) -> Blocked:
-        """Return what the thread did when it was blocked."""
+        """Return how the thread spent the time of a block."""
         ends = zip(self._counts_at(at), self._counts_at(at - seconds), strict=True)
         return Blocked(at, seconds, *(later - before for later, before in ends))
 
     def _counts_at(self, moment: float) -> list[float]:
-        """Return what had been counted at a moment, as if it grew evenly between two notes."""
+        """Return the counters at a moment, interpolated between two samples."""
         after = bisect.bisect(self._notes, (moment,))
         if after in (0, len(self._notes)):
             return list(self._notes[min(after, len(self._notes) - 1)][1:])
@@ -492,9 +492,9 @@ class Core(threading.Thread):
 
 
 def defer_all(waiting: bool, run_id: str, operations: str, completed_at: float) -> None:
-    """Make a run of the Dag whose tasks all stand as workers leave them: deferred; in Airflow's environment.
+    """Create a Dag run with all tasks deferred, as workers leave them; runs in Airflow's environment.
 
-    :param waiting: with what the sensor defers; else with triggers that only sleep
+    :param waiting: whether to use the triggers of the sensor instead of triggers that only sleep
     :param operations: file with the operations' locations
     :param completed_at: when the operations complete, in seconds since the epoch
     """
@@ -590,12 +590,12 @@ def _epoch(moment: str) -> float:
 
 
 def say(line: str) -> None:
-    """Print what is done now, with the time of day."""
+    """Print the current step, with the time of day."""
     console.print(f"{time.strftime('%H:%M:%S')} {line}")
 
 
 def print_load(when: str) -> None:
-    """Print how busy the machine is: what is measured depends on it."""
+    """Print the load of the machine: the measurements depend on the load."""
     loads = ", ".join(f"{load:.2f}" for load in os.getloadavg())
     say(f"load {when}: {loads} (over 1, 5 and 15 min), {os.cpu_count()} cores")
 
@@ -667,7 +667,7 @@ def print_figures(measured: list[Measured]) -> None:
 
 
 def print_blocked(measured: list[Measured]) -> None:
-    """Print each warning about a blocked event loop, and what asyncio says of it."""
+    """Print each warning about a blocked event loop, and the report of asyncio."""
     rows = [
         (
             one.kind,
@@ -706,15 +706,15 @@ def print_verdict(measured: list[Measured]) -> None:
 
     ended = waits.ends["succeeded"]
     rows: list[tuple[str, str, str, bool | None]] = [
-        ("waits that ended well", f"{ended}", f"{waits.triggers}", ended == waits.triggers),
+        ("waits that succeeded", f"{ended}", f"{waits.triggers}", ended == waits.triggers),
     ]
     for name in ("start", "steady", "end"):
         found = of_the_loop(waits, name)
         bound = len(of_the_loop(baseline, name)) if baseline else 0
-        # What is beyond the bound may be Airflow's own; without the baseline nothing tells.
+        # Airflow itself may cause blocks. Without the baseline, the result stays undecided.
         holds = len(found) <= bound or (False if baseline else None)
         longest = f", longest {max(found):.2f} s" if found else ""
-        words = f"{bound} (of those that sleep)" if baseline else "0"
+        words = f"{bound} (sleeping triggers)" if baseline else "0"
         rows.append((f"blocked by the loop itself, {name}", f"{len(found)}{longest}", words, holds))
     print_holds(rows)
 

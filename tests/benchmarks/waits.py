@@ -95,7 +95,7 @@ async def measure(plan: Plan) -> dict[str, Any]:
         return {"resident": _resident() - resident}
     while (counts := await control("counts"))["waits"] < plan.task.waits:
         if time.perf_counter() - began > PATIENCE:
-            break  # who is starved says something as well
+            break  # report the starved waits instead of failing
         await asyncio.sleep(0.02)
     start = {
         "seconds": time.perf_counter() - began,
@@ -138,7 +138,7 @@ async def measure(plan: Plan) -> dict[str, Any]:
 
 
 async def _warm_up(plan: Plan, control: Control) -> None:
-    """Have loaded what a triggerer has loaded long before, of Airflow and for the first wait of its life."""
+    """Load all modules that a running triggerer has already loaded, and run a first wait."""
     import airflow.triggers.base  # noqa: F401
     from airflow.providers.common.compat.connection import get_async_connection
 
@@ -156,10 +156,9 @@ async def _warm_up(plan: Plan, control: Control) -> None:
 
 
 def _resident() -> int:
-    """The memory of this process, without what is only not yet given back, in bytes.
+    """The resident memory of this process in bytes, after free memory is returned to the system.
 
-    What the machine has to have, so that OpenSSL's and the allocators' share counts, which tracemalloc
-    doesn't see.
+    Resident memory includes OpenSSL and the allocators, which tracemalloc does not see.
     """
     gc.collect()
     with suppress(OSError, AttributeError):  # not glibc

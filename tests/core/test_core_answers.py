@@ -266,7 +266,7 @@ def test_timestamps_have_a_zone_and_up_to_seven_digits(printed: object, moment: 
     assert operation(messages=[{"timestamp": printed}]).messages[0].timestamp == moment
 
 
-def test_an_operation_keeps_the_wait_that_the_service_asked_for() -> None:
+def test_operation_keeps_the_retry_after_of_the_service() -> None:
     assert OPERATION.read(answer(PRINTED, **{"retry-after": "90"})).retry_after == 90
 
 
@@ -419,7 +419,7 @@ ACTIONS = {"publish": portal.publish(*IDS), "go live": portal.go_live(*IDS), "ca
 @pytest.mark.parametrize("header", ["Location", "location", "Operation-Location", "operation-LOCATION"])
 @pytest.mark.parametrize("prefix", ["", HOST], ids=["relative", "absolute"])
 @pytest.mark.parametrize("call", ACTIONS.values(), ids=ACTIONS)
-def test_an_accepted_action_answers_with_the_path_of_its_operation(
+def test_accepted_action_returns_the_path_of_its_operation(
     call: Request[str | None], prefix: str, header: str
 ) -> None:
     assert call.read(Response(202, {header: prefix + LOCATION}, b"", HOST)) == LOCATION

@@ -319,7 +319,7 @@ def test_a_success_with_another_body_is_a_transient_error(
         (504, {}, True, False, True),
     ],
 )
-def test_a_status_decides_what_may_be_sent_again(
+def test_status_decides_whether_a_request_may_be_repeated(
     status: int,
     headers: dict[str, str],
     is_transient: bool,
@@ -371,7 +371,7 @@ def test_a_long_explanation_is_cut() -> None:
     assert len(str(error(502, json.dumps("x" * 100_000).encode()))) < 1500
 
 
-def test_an_existing_offer_written_without_if_match_has_a_hint_about_it() -> None:
+def test_conflict_of_a_write_without_if_match_has_a_hint() -> None:
     body = b'{"error": {"code": "InvalidResourceId", "message": "Offer ID already exists."}}'
     with pytest.raises(ConflictError, match=r"Offer ID already exists.*pass if_match") as caught:
         portal.put_offer(*IDS, {}).read(Response(409, {}, body))

@@ -1,4 +1,4 @@
-"""Whatever comes from outside: a value or the provider's own error, and clean text in both."""
+"""Any input from outside results in a value or in the provider's own error, both with clean text."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def assert_clean(text: str) -> None:
 @example(500, {}, json.dumps(LONG_REFERENCE).encode())
 @example(202, {"Location": "/<script>alert(1)</script>"}, b"")
 @given(statuses | st.integers(-1, 1000), headers, bodies)
-def test_any_answer_is_a_value_or_the_providers_own_error(
+def test_any_response_is_a_value_or_the_providers_own_error(
     call: Request[Any], status: int, headers: dict[str, str], body: bytes
 ) -> None:
     error = None
@@ -117,7 +117,7 @@ def test_any_answer_is_a_value_or_the_providers_own_error(
 
 
 @given(operations, st.booleans())
-def test_whatever_an_operation_says_its_summary_is_small_clean_json(document: Any, in_array: bool) -> None:
+def test_summary_of_any_operation_is_small_clean_json(document: Any, in_array: bool) -> None:
     body = json.dumps([document] if in_array else document).encode()
     found = OPERATION.read(Response(200, {}, body, HOST))
     summary = summarize(OperationTarget(LOCATION), found)
@@ -132,7 +132,7 @@ def test_whatever_an_operation_says_its_summary_is_small_clean_json(document: An
 
 
 @given(operations, st.sampled_from([Outcome.FAILED, Outcome.CANCELED, Outcome.TIMEOUT]))
-def test_whatever_an_operation_says_what_is_told_of_it_is_clean(document: Any, end: Outcome) -> None:
+def test_messages_about_any_operation_are_clean(document: Any, end: Outcome) -> None:
     wait = PollSpec(
         "contoso/web", ("succeeded",), (), started_at=0, deadline=100, poke_interval=30, max_wait=600
     )
@@ -177,7 +177,7 @@ def test_a_long_text_is_cut_visibly() -> None:
 
 @example("&#" + "9" * 5000 + ";")
 @given(texts)
-def test_no_text_keeps_a_tag_or_a_control_character_however_often_it_was_escaped(text: str) -> None:
+def test_repeatedly_escaped_text_keeps_no_tag_or_control_character(text: str) -> None:
     for _ in range(3):
         assert_clean(html_to_text(text))
         text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

@@ -32,7 +32,7 @@ FORMS = [MIGRATED, NOT_MIGRATED]
         "/api/publishers/a%20b/offers/%C3%BC/operations/1",
     ],
 )
-def test_a_relative_location_stays_exactly_as_it_came(path: str, query: str) -> None:
+def test_relative_location_is_unchanged(path: str, query: str) -> None:
     assert normalize_location(path + query, HOST) == path + query
 
 
@@ -49,9 +49,7 @@ def test_a_relative_location_stays_exactly_as_it_came(path: str, query: str) -> 
     ],
 )
 @pytest.mark.parametrize("path", FORMS)
-def test_an_absolute_location_on_the_connections_host_becomes_its_path(
-    path: str, prefix: str, base_url: str
-) -> None:
+def test_absolute_location_on_the_same_host_becomes_its_path(path: str, prefix: str, base_url: str) -> None:
     assert normalize_location(f"{prefix}{path}{VERSION}", base_url) == path + VERSION
 
 
@@ -149,7 +147,7 @@ def test_a_location_that_is_no_text_is_refused_with_the_likely_cause(location: A
         normalize_location(location, HOST)
 
 
-def test_an_operation_is_asked_for_only_at_its_location() -> None:
+def test_operation_is_requested_only_at_its_location() -> None:
     with pytest.raises(ValueError, match="not on the connection's host"):
         portal.get_operation(f"https://evil.example{MIGRATED}", HOST)
 
@@ -262,7 +260,7 @@ def listed(**fields: object) -> Submission:
     ],
     ids=["migrated", "go-live", "publish", "id of the older form", "no slot", "nothing"],
 )
-def test_a_listed_operation_is_looked_for_where_it_can_be(
+def test_listed_operation_is_looked_up_at_its_possible_locations(
     fields: dict[str, object], paths: list[str]
 ) -> None:
     assert candidate_locations(listed(**fields), "contoso", "web") == [path + VERSION for path in paths]
@@ -278,9 +276,7 @@ WORDS = st.text(max_size=8) | st.sampled_from(["a/b", "..", "a$b", "a$b$2$previe
 
 
 @given(id_=WORDS, slot=WORDS, number=st.none() | st.integers(-5, 5))
-def test_whatever_the_list_says_only_usable_locations_come_of_it(
-    id_: str, slot: str, number: int | None
-) -> None:
+def test_any_list_entry_yields_only_usable_locations(id_: str, slot: str, number: int | None) -> None:
     submission = listed(id=id_, slot=slot, publishing_version=number)
     for location in candidate_locations(submission, "contoso", "web"):
         assert normalize_location(location, HOST) == location

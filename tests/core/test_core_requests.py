@@ -1,4 +1,4 @@
-"""What is sent: one row for each row of the API's table of endpoints."""
+"""The requests: one row for each row of the API's table of endpoints."""
 
 from __future__ import annotations
 
@@ -54,16 +54,14 @@ GETS = {
 
 
 @pytest.mark.parametrize(("call", "target"), GETS.values(), ids=GETS)
-def test_a_question_is_a_get_of_its_path_with_the_version_and_without_a_body(
-    call: Request[Any], target: str
-) -> None:
+def test_lookup_is_a_get_with_the_api_version_and_no_body(call: Request[Any], target: str) -> None:
     assert (call.method, call.target("2017-10-31"), call.json_body) == ("GET", target + VERSION, None)
     assert call.headers == {}
 
 
 POSTS = {
     "publish": (portal.publish(*IDS, notification_emails=MAILS), "publish", MAIL_BODY),
-    "publish, nobody told": (portal.publish(*IDS), "publish", {"metadata": {"notification-emails": ""}}),
+    "publish, no recipients": (portal.publish(*IDS), "publish", {"metadata": {"notification-emails": ""}}),
     "go live": (portal.go_live(*IDS), "golive", None),
     "cancel": (portal.cancel(*IDS, notification_emails=iter(MAILS)), "cancel", MAIL_BODY),
     "one address as text": (
@@ -145,7 +143,7 @@ NO_ID = [
 
 @pytest.mark.parametrize("bad", NO_ID, ids=repr)
 @pytest.mark.parametrize("make", TAKE_IDS.values(), ids=TAKE_IDS)
-def test_what_can_not_be_an_id_is_refused_before_anything_is_sent(
+def test_unusable_id_is_rejected_before_any_request(
     make: Callable[[Any, Any], Request[Any]], bad: object
 ) -> None:
     for ids in ((bad, "web"), ("contoso", bad)):
@@ -205,6 +203,6 @@ def test_a_notification_goes_to_addresses_only(call: Callable[..., object], addr
 
 
 @pytest.mark.parametrize("value", [float("inf"), float("nan"), {1, 2}, b"x"], ids=repr)
-def test_a_definition_that_is_no_json_is_refused_before_it_is_sent(value: object) -> None:
+def test_invalid_json_definition_is_rejected_before_any_request(value: object) -> None:
     with pytest.raises(ValueError, match="JSON values only"):
         portal.put_offer("contoso", "web", {"displayText": value})

@@ -8,8 +8,8 @@ import pytest
 from airflow_provider_cpp.transport.single_flight import for_running_loop, single_flight
 
 
-class Question:
-    """Counts how often it is asked, and is answered when the test says so."""
+class SharedRequest:
+    """A request that counts its calls and returns when the test sets `answered`."""
 
     def __init__(self) -> None:
         self.asked = 0
@@ -22,34 +22,34 @@ class Question:
         return number
 
 
-async def begun(*tasks: asyncio.Task[int]) -> None:
+async def wait_until_started(*tasks: asyncio.Task[int]) -> None:
     """Let each come to its first await."""
     for _ in range(3):
         await asyncio.sleep(0)
     assert not any(task.done() for task in tasks)
 
 
-async def test_all_who_want_it_meanwhile_get_the_same() -> None:
-    question = Question()
-    tasks = [asyncio.create_task(single_flight("key", question)) for _ in range(1000)]
-    await begun(*tasks)
-    question.answered.set()
+async def test_concurrent_callers_get_the_same_result() -> None:
+    request = SharedRequest()
+    tasks = [asyncio.create_task(single_flight("key", request)) for _ in range(1000)]
+    await wait_until_started(*tasks)
+    request.answered.set()
     assert await asyncio.gather(*tasks) == [1] * 1000
 
 
 async def test_nothing_is_kept() -> None:
-    question = Question()
-    question.answered.set()
-    assert [await single_flight("key", question) for _ in range(3)] == [1, 2, 3]
+    request = SharedRequest()
+    request.answered.set()
+    assert [await single_flight("key", request) for _ in range(3)] == [1, 2, 3]
 
 
-async def test_another_key_is_another_question() -> None:
-    one, other = Question(), Question()
+async def test_another_key_is_another_request() -> None:
+    one, other = SharedRequest(), SharedRequest()
     tasks = [asyncio.create_task(single_flight(key, ask)) for key, ask in (("one", one), ("other", other))]
-    await begun(*tasks)
+    await wait_until_started(*tasks)
     assert (one.asked, other.asked) == (1, 1)
-    for question in (one, other):
-        question.answered.set()
+    for request in (one, other):
+        request.answered.set()
     await asyncio.gather(*tasks)
 
 
@@ -62,18 +62,18 @@ async def test_all_get_the_same_error() -> None:
     assert [str(result) for result in results] == ["nobody knows"] * 3
 
 
-async def test_the_others_get_it_though_the_first_was_canceled() -> None:
-    question = Question()
-    first, second = (asyncio.create_task(single_flight("key", question)) for _ in range(2))
-    await begun(first, second)
+async def test_other_callers_get_the_result_if_the_first_is_canceled() -> None:
+    request = SharedRequest()
+    first, second = (asyncio.create_task(single_flight("key", request)) for _ in range(2))
+    await wait_until_started(first, second)
     first.cancel()
     with pytest.raises(asyncio.CancelledError):
         await first
-    question.answered.set()
+    request.answered.set()
     assert await second == 1
 
 
-async def test_an_error_that_nobody_waits_for_any_more_is_not_complained_of(
+async def test_error_without_a_waiting_caller_is_not_logged(
     event_loop_complaints: list[str],
 ) -> None:
     asked, answered = asyncio.Event(), asyncio.Event()
@@ -113,7 +113,7 @@ def test_each_event_loop_asks_for_itself() -> None:
     assert [asyncio.run(want()) for _ in range(2)] == [True, True]
 
 
-def test_what_belonged_to_a_closed_loop_is_forgotten() -> None:
+def test_state_of_a_closed_event_loop_is_removed() -> None:
     by_loop: dict[asyncio.AbstractEventLoop, dict[str, int]] = {}
 
     async def keep() -> None:

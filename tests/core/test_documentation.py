@@ -1,4 +1,4 @@
-"""What the documentation shows is what the tests run."""
+"""The examples, options and messages in the documentation match the code."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def test_the_connections_that_are_shown_can_be_used(tmp_path: Path) -> None:
         assert Settings.from_connection(connection, extra).publisher(None) == "contoso"
 
 
-def test_the_options_of_the_emulator_are_those_that_it_has(capsys: pytest.CaptureFixture[str]) -> None:
+def test_documented_emulator_options_match_its_help(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         emulator_main(["--help"])
     option = re.compile(r"--[a-z-]+")
@@ -111,8 +111,8 @@ def test_the_options_of_the_emulator_are_those_that_it_has(capsys: pytest.Captur
     assert shown == set(option.findall(capsys.readouterr().out)) - {"--help"}
 
 
-def sayings() -> Iterator[str]:
-    """Every text in the package that is no docstring, with … for what is filled in."""
+def package_texts() -> Iterator[str]:
+    """Every string in the package that is not a docstring, with … for each placeholder."""
     for file in (ROOT / "airflow_provider_cpp").glob("**/*.py"):
         nodes = list(ast.walk(ast.parse(file.read_text())))
         docstrings = {id(node.value) for node in nodes if isinstance(node, ast.Expr)}
@@ -124,8 +124,8 @@ def sayings() -> Iterator[str]:
                 yield "".join(map(str, parts))
 
 
-def test_every_message_in_the_troubleshooting_is_one_that_the_package_says() -> None:
-    said = list(sayings())
+def test_every_message_in_troubleshooting_exists_in_the_package() -> None:
+    said = list(package_texts())
     rows = re.findall(r"^\| (`.*?`) \| ", (DOCS / "troubleshooting.md").read_text(), re.MULTILINE)
     assert len(rows) > 40
     for row in rows:
@@ -133,7 +133,7 @@ def test_every_message_in_the_troubleshooting_is_one_that_the_package_says() -> 
             assert any(message in text for text in said), message
 
 
-def test_the_how_to_guides_show_what_works(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_examples_of_the_how_to_guides_work(monkeypatch: pytest.MonkeyPatch) -> None:
     spec = importlib.util.spec_from_file_location("howto", DOCS / "examples" / "howto.py")
     assert spec
     assert spec.loader
@@ -146,7 +146,7 @@ def test_the_how_to_guides_show_what_works(monkeypatch: pytest.MonkeyPatch) -> N
         for task in howto.live.dag.tasks:
             task.poke_interval = 0.1
             for name in task.template_fields:
-                # What a task before returned.
+                # The result of an earlier task.
                 if before := getattr(getattr(task, name), "operator", None):
                     setattr(task, name, results[before.task_id])
             context = {
@@ -192,12 +192,12 @@ def test_the_example_test_of_a_dag_passes(tmp_path: Path) -> None:
 
 @pytest.mark.long
 @pytest.mark.timeout(600)
-def test_the_first_release_and_a_lost_answer_go_as_they_are_printed(tmp_path: Path) -> None:
+def test_quickstart_and_lost_response_example_run_as_printed(tmp_path: Path) -> None:
     install, *steps, clean_up = fences(DOCS / "quickstart.md", "sh")
     assert ("pip install" in install, "kill" in clean_up) == (True, True)
     broken = fences(DOCS / "faults.md", "bash")
     script = "\n".join(["set -euo pipefail", "trap 'kill $(jobs -p); wait' EXIT", *steps, "echo", *broken])
-    # Whoever reads it has the port free; whoever tests may not.
+    # The default port may be in use on the test machine.
     port = lasting_port()
     script = script.replace("cpp.emulator", f"cpp.emulator --port {port}").replace(":8443", f":{port}")
     environment = {key: value for key, value in os.environ.items() if not key.startswith("AIRFLOW")} | {
@@ -219,7 +219,7 @@ def test_the_first_release_and_a_lost_answer_go_as_they_are_printed(tmp_path: Pa
         )
         code = None
         try:
-            with suppress(subprocess.TimeoutExpired):  # what it said by then tells more
+            with suppress(subprocess.TimeoutExpired):  # the output below explains more than the exception
                 code = process.wait(540)
         finally:
             if process.poll() is None:

@@ -1,4 +1,4 @@
-"""What is released holds what it should and nothing else, the same bytes wherever it is built."""
+"""The distributions contain exactly the intended files, and builds are reproducible."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[2]
 PACKAGE = "airflow_provider_cpp"
 NAME = f"{PACKAGE}-{__version__}"
-#: What is in a checkout that was worked in, and in no release.
+#: Files of a used checkout that no release may contain.
 LITTER = (
     f"{PACKAGE}/__pycache__/api.pyc",
     f"{PACKAGE}/emulator/notes.txt~",
@@ -63,7 +63,7 @@ TOP = {
 
 
 def copy(source: Path, target: Path) -> Path:
-    """Copy what a checkout has, but for what was made there, and return where it is now."""
+    """Copy a checkout without generated files, and return the path of the copy."""
     ignored = shutil.ignore_patterns(
         ".git", ".*_cache", ".demo", ".hypothesis", ".nox", ".venv", "__pycache__", "_build", "dist"
     )
@@ -116,7 +116,7 @@ def installed(wheel: zipfile.ZipFile, tmp_path_factory: pytest.TempPathFactory) 
 
 
 def run(installed: dict[str, str], *command: str) -> str:
-    """Run Python far from the repository, and return what it printed."""
+    """Run Python outside the repository, and return its output."""
     result = subprocess.run(
         [sys.executable, *command],
         capture_output=True,
@@ -158,7 +158,7 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel: zipfile.ZipFile, di
     assert set(wheel.namelist()) == package | {f"{PACKAGE}/py.typed"} | about
 
 
-def test_the_sdist_holds_what_make_needs_and_nothing_else(sdist: dict[str, tarfile.TarInfo]) -> None:
+def test_sdist_holds_only_the_files_that_make_needs(sdist: dict[str, tarfile.TarInfo]) -> None:
     assert {name.partition("/")[0] for name in sdist} == TOP
     kinds = {Path(name).suffix for name in sdist if not name.startswith(".") and "/" in name}
     assert kinds <= {".css", ".json", ".md", ".png", ".py", ".svg", ".txt", ".typed"}
@@ -167,7 +167,7 @@ def test_the_sdist_holds_what_make_needs_and_nothing_else(sdist: dict[str, tarfi
     assert sdist[".ci/run"].mode & 0o100
 
 
-def test_the_metadata_says_what_is_needed(metadata: Message) -> None:
+def test_metadata_lists_the_requirements(metadata: Message) -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert (metadata["Name"], metadata["Version"]) == ("airflow-provider-cpp", __version__)
     assert metadata["License-Expression"] == "Apache-2.0"
@@ -194,7 +194,7 @@ def test_the_metadata_says_what_is_needed(metadata: Message) -> None:
     assert set(metadata.get_all("Provides-Extra", [])) == set(project["optional-dependencies"])
 
 
-def test_the_changelog_has_the_version_or_what_is_to_be_one() -> None:
+def test_changelog_has_the_current_or_an_unreleased_version() -> None:
     text = (ROOT / "CHANGELOG.md").read_text()
     released = re.findall(r"^## \[(\d+\.\d+\.\d+)\] - \d{4}-\d\d-\d\d$", text, re.MULTILINE)
     assert "## [Unreleased]" in text
@@ -203,7 +203,7 @@ def test_the_changelog_has_the_version_or_what_is_to_be_one() -> None:
     assert kinds <= {"Added", "Changed", "Deprecated", "Removed", "Fixed", "Security"}
 
 
-def test_the_version_is_said_in_one_place() -> None:
+def test_version_is_defined_in_one_place() -> None:
     said = [
         str(file.relative_to(ROOT))
         for file in (ROOT / "pyproject.toml", *(ROOT / PACKAGE).glob("**/*.py"))
@@ -212,7 +212,7 @@ def test_the_version_is_said_in_one_place() -> None:
     assert said == [f"{PACKAGE}/__init__.py"]
 
 
-def test_what_is_installed_is_found_by_airflow_and_by_the_shell(installed: dict[str, str]) -> None:
+def test_airflow_and_the_shell_find_the_installed_package(installed: dict[str, str]) -> None:
     code = """
 import json, sys
 from importlib.metadata import distributions

@@ -25,7 +25,7 @@ def shared_client(shared_emulator: Emulator) -> Iterator[Client]:
 
 @pytest.fixture
 def emulator(shared_emulator: Emulator, shared_client: Client) -> Emulator:
-    """The built-in seed, untouched; nothing moves on its own, for it runs in real time."""
+    """An emulator with the unchanged built-in seed, in real time, so that no operation makes progress."""
     shared_emulator.reset()
     return shared_emulator
 

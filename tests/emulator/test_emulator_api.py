@@ -183,7 +183,7 @@ def test_a_body_that_is_not_json_is_refused(client: Client) -> None:
     error(client.offer("POST", "contoso-next/publish"), 400)
 
 
-def test_publish_answers_with_the_location_of_its_operation(client: Client) -> None:
+def test_publish_returns_the_location_of_its_operation(client: Client) -> None:
     accepted = client.offer("POST", "contoso-next/publish", json=EMAILS)
     location = accepted.headers["Location"]
     expected = rf"/api/publishers/contoso/offers/contoso-next/operations/{GUID}\?api-version=2017-10-31"

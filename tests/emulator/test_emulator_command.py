@@ -44,7 +44,7 @@ def certificate_of(emulator: Emulator) -> str:
     return Path(emulator.ca).with_name("server.pem").read_text()
 
 
-def test_it_prints_the_connection_and_nothing_else(emulator: Emulator) -> None:
+def test_emulator_prints_only_the_connection(emulator: Emulator) -> None:
     connection = emulator.connection
     assert set(connection) == {"conn_type", "host", "login", "password", "extra"}
     assert connection["conn_type"] == "cloud_partner"
@@ -63,7 +63,7 @@ def test_it_prints_the_connection_and_nothing_else(emulator: Emulator) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_ends_it_cleanly(number: signal.Signals) -> None:
+def test_signal_stops_the_emulator_cleanly(number: signal.Signals) -> None:
     with running_emulator() as emulator, Client(emulator) as client:
         client.api("GET", "publishers")  # keeps its connection
         os.kill(emulator.pid, number)
@@ -118,7 +118,7 @@ def test_a_go_live_survives_a_kill(tmp_path: Path) -> None:
         assert first["sequence"] < second["sequence"]
 
 
-def test_the_effect_is_on_the_disk_although_the_answer_was_lost(tmp_path: Path) -> None:
+def test_effect_is_stored_although_the_response_was_lost(tmp_path: Path) -> None:
     state = ("--state", str(tmp_path / "state.json"))
     with running_emulator(*state) as emulator, Client(emulator) as client:
         emulator.inject(method="POST", close="after")
@@ -328,7 +328,7 @@ def test_a_name_is_warned_of_by_its_addresses(
     assert capsys.readouterr().err.startswith("WARNING: emulator.example is not") == warned
 
 
-def test_it_listens_at_another_loopback_address_under_its_name() -> None:
+def test_emulator_listens_at_another_loopback_address_by_name() -> None:
     with running_emulator("--host", "127.0.0.2") as emulator:
         assert emulator.url == f"https://127.0.0.2:{emulator.port}"
         assert emulator.requests() == []
@@ -364,7 +364,7 @@ def test_a_missing_package_is_named_with_the_cure(package: str) -> None:
     assert "Traceback" not in result.stderr
 
 
-def test_it_shares_nothing_with_the_provider_and_needs_no_airflow() -> None:
+def test_emulator_imports_neither_the_provider_nor_airflow() -> None:
     code = (
         "import sys, airflow_provider_cpp.emulator.server\n"
         "ours = [name for name in sys.modules if name.startswith('airflow_provider_cpp.')]\n"

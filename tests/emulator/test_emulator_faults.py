@@ -112,7 +112,7 @@ def test_a_truncated_body(emulator: Emulator, client: Client) -> None:
     assert body == whole[:5]
 
 
-def test_a_replaced_answer_keeps_the_effect(emulator: Emulator, client: Client) -> None:
+def test_replaced_response_keeps_the_effect(emulator: Emulator, client: Client) -> None:
     emulator.inject(
         path="golive", replace={"status": 200, "headers": {"location": None, "X-A": "b"}, "body": "<"}
     )
@@ -283,7 +283,7 @@ def test_the_lag_is_of_the_real_service() -> None:
         assert set(seen) == {"waitingForPublisherReview", "running"}
 
 
-def test_members_of_the_answer_are_replaced(emulator: Emulator, client: Client) -> None:
+def test_members_of_the_response_are_replaced(emulator: Emulator, client: Client) -> None:
     whole = client.offer("GET", STATUS).json()
     emulator.inject(path="/status", replace={"json": {"status": "paused", "steps": None, "more": []}})
     document = client.offer("GET", STATUS).json()

@@ -48,7 +48,7 @@ def shared_emulator(seed_file: str) -> Iterator[Emulator]:
 
 @pytest.fixture(autouse=True)
 def _bare_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What would sign somebody in, or lead requests elsewhere, is set by the test that is about it."""
+    """Remove environment variables that would authenticate or redirect requests."""
     for name in (
         "AIRFLOW_CONN_CLOUD_PARTNER_DEFAULT",
         "AZURE_CLIENT_ID",
@@ -109,8 +109,8 @@ def log(caplog: pytest.LogCaptureFixture) -> Iterator[Log]:
 
 
 @pytest.fixture(autouse=True)
-def quick_looks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the operator waits for the service to show takes hundredths of a second instead of seconds."""
+def short_delays(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Shorten the delays of lookups from seconds to hundredths of a second."""
     for module, name in ((lookup, "SHORT_DELAYS"), (lookup, "LONG_DELAYS"), (submission, "CANCELING_DELAYS")):
         quick = tuple(0.05 if seconds else 0.0 for seconds in getattr(module, name))
         monkeypatch.setattr(module, name, quick)

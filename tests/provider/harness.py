@@ -1,4 +1,4 @@
-"""What the tests of the provider share: the seed, and the ways to run a task as Airflow does."""
+"""Shared helpers of the provider tests: the seed, and functions that run a task as Airflow does."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ NEVER, SOON = 10_000_000, 240
 ODD = "Größe 100% $5 & ☃"
 
 HTML = "<html><h1>502 Bad Gateway</h1></html>"
-#: After these nobody knows whether a request had its effect.
+#: After these faults, the client cannot know whether the request had its effect.
 UNKNOWN_OUTCOMES: dict[str, dict[str, Any]] = {
     "closed before": {"close": "before"},
     "closed after": {"close": "after"},
@@ -186,7 +186,7 @@ def offers() -> list[dict[str, Any]]:
 
 
 class Connect:
-    """Sets the default connection, as the emulator printed it but for what the test changes."""
+    """Sets the default connection to the emulator's connection, with the changes of the test."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self._monkeypatch = monkeypatch
@@ -201,7 +201,7 @@ class Connect:
 
 
 class TaskInstance:
-    """What the operators use of a task instance: XComs, and since when it is rescheduled."""
+    """The parts of a task instance that the operators use: XComs and the first reschedule date."""
 
     # By these Airflow 2 asks its database for the latter.
     dag_id, task_id, run_id, map_index, max_tries = "release", "wait", "manual", -1, 0
@@ -239,7 +239,7 @@ def state_of(emulator: Emulator, offer: str, kind: str = "goLive") -> str:
 
 
 def revise(offer: str, text: str = "Changed") -> None:
-    """Change an offer's draft, as somebody does in the portal."""
+    """Change an offer's draft, as a user does in the portal."""
     hook = CloudPartnerHook()
     hook.put_offer(offer, {**hook.get_offer(offer).definition, "displayText": text}, if_match="*")
 
@@ -273,7 +273,7 @@ def deferral(task: Any, context: dict[str, Any]) -> TaskDeferred:
 
 
 def event_of(deferred: TaskDeferred) -> Any:
-    """Run the trigger as the triggerer does: from what is stored of it. Return the payload of its event."""
+    """Run the trigger as the triggerer does, from its serialized form. Return the payload of its event."""
     path, kwargs = deferred.trigger.serialize()
     module, _, name = path.rpartition(".")
     trigger = getattr(import_module(module), name)(**json.loads(json.dumps(kwargs)))

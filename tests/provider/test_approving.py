@@ -59,7 +59,7 @@ def test_the_summary_of_a_first_release_shows_the_whole_offer() -> None:
     assert "+displayText: Web" in fenced(text)
 
 
-def test_the_summary_says_if_nothing_changes() -> None:
+def test_summary_reports_that_nothing_changes() -> None:
     assert "The definition of the two is the same." in shown({"b": 1, "a": 2}, {"a": 2, "b": 1})
 
 
@@ -124,7 +124,7 @@ def test_the_summary_of_any_definition_has_a_size_limit(definition: Any) -> None
 
 
 @needs_approval
-def test_a_review_pushes_the_version_the_offer_and_the_question(
+def test_review_pushes_the_version_the_offer_and_the_subject(
     emulator: Emulator, context: dict[str, Any]
 ) -> None:
     summary = review("update", context)
@@ -148,7 +148,7 @@ def test_a_live_version_is_not_reviewed(emulator: Emulator, context: dict[str, A
 
 @needs_approval
 @pytest.mark.parametrize("chosen", ["Approve", "Reject"])
-def test_the_log_says_who_answered_and_what(chosen: str, context: dict[str, Any], log: Log) -> None:
+def test_log_names_the_approver_and_the_choice(chosen: str, context: dict[str, Any], log: Log) -> None:
     from airflow_provider_cpp.operators.approval import OfferApprovalOperator
 
     task = OfferApprovalOperator(task_id="t", subject="Go live?", body="", version=4, offer="contoso/web")

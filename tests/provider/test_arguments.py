@@ -322,7 +322,7 @@ def test_json_text_as_definition_is_refused_with_the_cure(emulator: Emulator) ->
 
 
 @pytest.mark.parametrize("push", [True, False])
-def test_a_task_that_waits_pushes_its_result_only_if_asked(
+def test_waiting_task_pushes_its_result_only_if_configured(
     emulator: Emulator, context: dict[str, Any], push: bool
 ) -> None:
     task = GoLiveOperator(

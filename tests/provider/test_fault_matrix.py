@@ -1,7 +1,7 @@
-"""Every fault of docs/faults.md, met by every kind of task; what must come of it is read from its tables.
+"""Every fault of docs/faults.md with every kind of task; the expected outcomes are read from its tables.
 
-Each cell asserts the outcome, how many requests had an effect, that nobody else was connected to, and that
-the same task ends well when it is tried again without the fault, with exactly one effect in all.
+Each cell asserts the outcome, how many requests had an effect, that no other host was contacted, and that
+a retry of the task without the fault succeeds with exactly one effect in total.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ Start = "Callable[..., Emulator]"
 
 PAGE = Path(__file__).parents[2] / "docs" / "faults.md"
 
-#: In a rule, the address of somebody else.
+#: In a rule, the address of another host.
 ELSEWHERE = "{elsewhere}"
 HTML = "<html><h1>Bad gateway</h1></html>"
 BARE = '"Something failed."'
@@ -95,10 +95,10 @@ ANSWERS: dict[str, list[Rule]] = {
     "a truncated response": [{"truncate": 1}],
     "200 with a proxy's page, request not processed": [{"status": 200, "body": HTML}],
 }
-#: The same for a question; how long it may take is the same code for all.
+#: The same for a lookup, without the timeouts: all requests share that code.
 QUESTIONS = {name: rules for name, rules in ANSWERS.items() if not name.startswith("no response")}
 
-#: What the request that begins something may be answered, after it had its effect.
+#: Responses to a request that starts an operation, after the request had its effect.
 AFTER_THE_EFFECT: dict[str, list[Rule]] = {
     "connection closed": [{"close": "after"}],
     "408": [{"replace": {"status": 408}}],
@@ -129,13 +129,13 @@ OWN = "OWN"
 
 @dataclass(frozen=True)
 class Trouble:
-    """What is wrong with more than one kind of request.
+    """A fault that affects more than one kind of request.
 
-    :param rules: with paths; those without a count are met three times, or last
-    :param arguments: of the emulator
-    :param revoke: whether all tokens are revoked when something was answered 500
-    :param refused: whether nobody listens at the host
-    :param fresh: whether what is to be canceled began just now, as a go-live of what awaited the signoff
+    :param rules: with paths; a rule without a count applies three times, or lasts
+    :param arguments: command-line arguments of the emulator
+    :param revoke: whether the test revokes all tokens after a response with status 500
+    :param refused: whether the host refuses connections
+    :param fresh: whether the operation to cancel is a go-live that has only just started
     """
 
     rules: list[Rule] = field(default_factory=list)
@@ -209,7 +209,7 @@ VERBS = {"go live": "golive", "publish": "publish", "cancel": "cancel"}
 
 @dataclass(frozen=True)
 class Cell:
-    """What must come of a fault: of one met once (by a wait, or in questions, three times), or that lasts."""
+    """The expected outcome of a fault that occurs once (in a wait or a lookup, three times) or that lasts."""
 
     section: str
     fault: str
@@ -264,10 +264,10 @@ def cases() -> Iterator[Any]:
         if "discovery" in cell.fault and ways[1:]:
             ways = ways[1:]  # in the triggerer, azure-identity doesn't ask for it
         kinds = ("", "-classic") if cell.section == EFFECTS or " behind" in cell.fault else ("",)
-        # What lasts is the longer half of the table.
+        # Lasting faults are the slower half of the table.
         marks = [pytest.mark.long] if cell.lasts else []
         for number, way in enumerate(ways):
-            # Of a wait and of what lasts, half of the combinations.
+            # For waits and lasting faults, half of the combinations are enough.
             half = kinds[number : number + 1] or kinds if len(ways) > 1 else kinds[: 1 if cell.lasts else 2]
             for kind in half:
                 words = " ".join(filter(None, (str(cell), way, kind.strip("-"))))
@@ -278,8 +278,8 @@ def cases() -> Iterator[Any]:
 
 
 @pytest.fixture(autouse=True)
-def quicker_looks(quick_looks: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is tried again is so after a hundredth of a second; azure-identity's own tries take seconds."""
+def shorter_delays(short_delays: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Retry after a hundredth of a second; disable azure-identity's own retries, which take seconds."""
     for module, name in ((lookup, "SHORT_DELAYS"), (lookup, "LONG_DELAYS"), (submission, "CANCELING_DELAYS")):
         quick = tuple(0.02 if seconds else 0.0 for seconds in getattr(module, name))
         monkeypatch.setattr(module, name, quick)
@@ -302,19 +302,19 @@ def start(seed_file: str, shared_emulator: Emulator) -> Iterator[Callable[..., E
 
 @pytest.fixture(scope="module")
 def elsewhere() -> Iterator[socket.socket]:
-    """Another host, which takes connections, and which nobody has a reason to connect to."""
+    """Another host that accepts connections, to which no task may connect."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         listener.setblocking(False)
         yield listener
 
 
-def nobody_listens() -> str:
+def closed_port_url() -> str:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         return f"https://localhost:{listener.getsockname()[1]}"
 
 
 class Tried:
-    """A task of a cell, and what it does at the service."""
+    """A task of a cell, and its effects at the service."""
 
     def __init__(self, cell: Cell, emulator: Emulator, context: Context, deferred: bool, kind: str) -> None:
         self._cell = cell
@@ -325,9 +325,9 @@ class Tried:
         fresh = cell.section == AROUND and TROUBLES[cell.fault].fresh
         offers = {"publish": "next-slow", "cancel": "slow" if fresh else "going-live", "wait": "quick"}
         self.offer = offers.get(cell.column, "slow") + kind
-        #: The wait is that of the task that begins what is waited for.
+        #: The task itself starts the operation that it waits for.
         self.is_one_task = cell.column != "wait" or cell.section == EFFECTS
-        # Where an error is due, the wait has to end soon.
+        # If the cell expects a timeout, the wait must end soon.
         limit = 0.4 if cell.outcome == "AirflowSensorTimeout" else 20
         patience = {"poke_interval": 0.01, "max_wait": 0.05, "timeout": limit}
         named = {"task_id": "task", "offer_id": self.offer}
@@ -350,7 +350,7 @@ class Tried:
 
     @property
     def effects(self) -> int:
-        """How many of its requests had an effect, by the service's own journal."""
+        """How many requests of the task had an effect, from the journal of the emulator."""
         posts = self._emulator.requests(method="POST", path=f"/{self.verb}$")
         return sum(post["effect"] for post in posts)
 
@@ -358,7 +358,7 @@ class Tried:
         """Execute it to its end as Airflow does; return `succeeds`, or the name of the error."""
         try:
             result = finish(self._make(), self._context)
-        except Exception as error:  # whatever it is, the table says which one
+        except Exception as error:  # the table names the expected one
             return type(error).__name__
         (latest, *_) = operations(self._emulator, self.offer, self._type)
         if self._cell.column == "cancel":
@@ -370,7 +370,7 @@ class Tried:
         return "succeeds"
 
     def inject(self, rule: Rule, elsewhere: str) -> None:
-        """Let its requests meet a fault."""
+        """Inject a fault into the requests of the task."""
         where: Rule = {"method": "POST", "path": f"/{self.verb}$"}
         times = 1
         if not self.is_one_task:
@@ -387,14 +387,14 @@ class Tried:
 # --- the tests ---
 
 
-def test_every_row_has_rules_and_every_rule_a_row() -> None:
+def test_every_table_row_has_rules_and_every_rule_has_a_row() -> None:
     assert {section: sorted(fault for fault, _ in rows) for section, rows in tables().items()} == {
         section: sorted(rules) for section, rules in RULES.items()
     }
 
 
 @pytest.mark.parametrize(("cell", "deferred", "kind"), list(cases()))
-def test_what_the_table_says_comes_of_a_fault(
+def test_fault_has_the_documented_outcome(
     start: Callable[..., Emulator],
     connect: Connect,
     context: Context,
@@ -417,12 +417,12 @@ def test_what_the_table_says_comes_of_a_fault(
         task.inject(rule, f"https://127.0.0.1:{elsewhere.getsockname()[1]}")
     delay = max((rule.get("delay", 0) for rule in trouble.rules), default=0)
     hurry = {"extra": {"timeout": TIMEOUT}} if delay and cell.section != AROUND else {}
-    connect(emulator, **hurry, **({"host": nobody_listens()} if trouble.refused else {}))
+    connect(emulator, **hurry, **({"host": closed_port_url()} if trouble.refused else {}))
     if trouble.revoke:
         log.react("was answered 500", emulator.revoke_tokens)
 
     outcome = task.run()
-    time.sleep(delay)  # for what is handled when nobody waits for it any more
+    time.sleep(delay)  # for a request that the service handles after the client's timeout
 
     begun = cell.begun or (cell.column == "wait" and not task.is_one_task)
     assert (outcome, task.effects) == (cell.outcome, int(begun))

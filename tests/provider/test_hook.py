@@ -707,7 +707,7 @@ def test_both_words_for_success_list_the_same_operations(
 
 
 @both
-def test_a_definition_alone_is_written_as_that_of_the_offer(hook: CloudPartnerHook, variant: str) -> None:
+def test_bare_definition_is_written_as_the_offers_definition(hook: CloudPartnerHook, variant: str) -> None:
     read = hook.get_offer("slow-classic")
     changed = {**read.definition, "displayText": f"Changed by {variant}"}
     written = call(hook, variant, "put_offer", "slow-classic", changed, if_match=read.etag)
@@ -735,7 +735,7 @@ def test_a_new_offer_is_created_without_an_etag(hook: CloudPartnerHook, variant:
     ],
     ids=["without", "stale"],
 )
-def test_a_write_without_a_valid_etag_advises_what_to_do(
+def test_error_of_a_write_without_a_valid_etag_has_advice(
     hook: CloudPartnerHook,
     emulator: Emulator,
     variant: str,

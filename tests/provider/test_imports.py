@@ -7,7 +7,7 @@ import sys
 import pytest
 
 HEAVY = ("azure.identity", "aiohttp", "requests", "airflow.providers.http")
-#: What Airflow brings by itself, whoever's operators and task groups a Dag has.
+#: Modules that Airflow imports for any operators and task groups.
 BASELINE = """
 from airflow.providers.common.compat.sdk import BaseOperator, BaseSensorOperator, task_group
 """
@@ -25,7 +25,7 @@ def of_package(modules: set[str], package: str) -> set[str]:
     return {name for name in modules if name == package or name.startswith(f"{package}.")}
 
 
-def test_a_dag_file_does_not_import_what_only_a_run_needs() -> None:
+def test_dag_file_does_not_import_modules_needed_only_at_run_time() -> None:
     names = ("operators", "sensors")
     code = "\n".join(f"import airflow_provider_cpp.{name}.cloud_partner" for name in names)
     before, after = imported(BASELINE, f"{code}\nimport airflow_provider_cpp.task_groups")
@@ -42,7 +42,7 @@ def test_the_core_knows_neither_airflow_nor_a_way_to_send(module: str) -> None:
         assert not of_package(modules, package)
 
 
-def test_the_emulator_shares_no_code_with_what_it_checks() -> None:
+def test_emulator_shares_no_code_with_the_provider() -> None:
     names = ("app", "documents", "faults", "identity", "journal", "operations", "seed", "server", "service")
     code = "\n".join(f"import airflow_provider_cpp.emulator.{name}" for name in names)
     (modules,) = imported(f"{code}\nimport airflow_provider_cpp.emulator.__main__")

@@ -179,7 +179,7 @@ def test_publisher_of_the_task_overrides_the_connections(emulator: Emulator, con
 
 @all_modes
 @pytest.mark.parametrize("offer", ["failing", "failing-classic"])
-def test_failed_status_fails_without_retries_and_says_why(
+def test_failed_status_fails_without_retries_with_the_reason(
     emulator: Emulator, context: Context, offer: str, mode: str
 ) -> None:
     CloudPartnerHook().go_live(offer)

@@ -176,7 +176,7 @@ def test_location_is_templated_and_names_the_mapped_task() -> None:
 
 
 @all_modes
-def test_failed_operation_fails_without_retries_and_says_why(
+def test_failed_operation_fails_without_retries_with_the_reason(
     emulator: Emulator, context: Context, mode: str
 ) -> None:
     location = CloudPartnerHook().go_live("failing")

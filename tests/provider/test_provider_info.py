@@ -1,4 +1,4 @@
-"""What Airflow is told of the provider, and the connection's form: what it shows, and what it stores."""
+"""The provider's metadata for Airflow, and the connection form: its fields and their stored values."""
 
 from __future__ import annotations
 
@@ -31,30 +31,30 @@ def schema(name: str) -> Any:
     return json.loads(file.read_text())
 
 
-def test_it_is_valid_by_the_schema_of_this_airflow() -> None:
+def test_provider_info_is_valid_by_the_schema_of_this_airflow() -> None:
     jsonschema.validate(INFO, schema("provider_info.schema.json"))
 
 
 @pytest.mark.parametrize("part", ["integrations", "connection-types", "extra-links", "triggers"])
-def test_its_parts_are_valid_by_the_stricter_schema_of_airflows_own_providers(part: str) -> None:
+def test_parts_are_valid_by_the_schema_of_airflows_own_providers(part: str) -> None:
     wanted = schema("provider.yaml.schema.json")["properties"][part]
     jsonschema.validate(INFO[part], wanted)
 
 
-def test_the_guides_are_there() -> None:
+def test_how_to_guides_exist() -> None:
     guides = [guide for integration in INFO["integrations"] for guide in integration["how-to-guide"]]
     assert guides
     assert [guide for guide in guides if not (ROOT / guide.lstrip("/")).is_file()] == []
 
 
-def test_each_kind_names_every_module_of_it() -> None:
+def test_provider_info_names_every_module_of_each_kind() -> None:
     for kind in ("hooks", "operators", "sensors", "triggers"):
         there = {file.stem for file in (ROOT / "airflow_provider_cpp" / kind).glob("[!_]*.py")} - {"base"}
         named = {name.rpartition(".")[2] for entry in INFO[kind] for name in entry["python-modules"]}
         assert named == there
 
 
-def test_it_names_every_link_that_an_operator_shows() -> None:
+def test_provider_info_names_every_link_of_the_operators() -> None:
     shown = (links.PREVIEW, links.LIVE, links.PARTNER_CENTER)
     assert set(INFO["extra-links"]) == {f"{type(link).__module__}.{type(link).__name__}" for link in shown}
     for path in INFO["extra-links"]:
@@ -62,7 +62,7 @@ def test_it_names_every_link_that_an_operator_shows() -> None:
         assert issubclass(getattr(import_module(module), name), links.OfferLink)
 
 
-def test_airflow_knows_the_provider_its_connection_its_links_and_its_triggers() -> None:
+def test_airflow_finds_the_provider_connection_links_and_triggers() -> None:
     manager = ProvidersManager()
     assert manager.providers["airflow-provider-cpp"].data["name"] == INFO["name"]
     hook: Any = manager.hooks["cloud_partner"]
@@ -72,7 +72,7 @@ def test_airflow_knows_the_provider_its_connection_its_links_and_its_triggers() 
     assert known >= set(INFO["triggers"][0]["python-modules"])
 
 
-def test_reading_it_imports_no_airflow() -> None:
+def test_reading_provider_info_imports_no_airflow() -> None:
     code = "import airflow_provider_cpp.get_provider_info, sys; print('airflow' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"
@@ -82,7 +82,7 @@ def test_reading_it_imports_no_airflow() -> None:
 
 
 def settings(**extra: Any) -> Settings:
-    """What is read of a connection that somebody saved with the form."""
+    """The settings of a connection that a user saved with the form."""
     connection = Connection(
         conn_id="saved",
         conn_type="cloud_partner",
@@ -93,7 +93,7 @@ def settings(**extra: Any) -> Settings:
     return Settings.from_connection(connection, connection.extra_dejson)
 
 
-#: For each field what somebody types, and what Airflow 3's form stores of it.
+#: For each field, the user's input and the value that Airflow 3's form stores.
 TYPED: dict[str, tuple[str, Any]] = {
     "tenantId": ("another tenant", "another tenant"),
     "publisherId": ("contoso", "contoso"),
@@ -108,7 +108,7 @@ TYPED: dict[str, tuple[str, Any]] = {
 }
 
 
-def test_each_field_of_the_form_is_read_and_has_a_label_and_a_help_text() -> None:
+def test_each_form_field_is_read_and_has_a_label_and_a_help_text() -> None:
     assert set(TYPED) == set(CONNECTION_FIELDS)
     for name, (_, value) in TYPED.items():
         assert settings(**{name: value}) != settings(), name
@@ -117,7 +117,7 @@ def test_each_field_of_the_form_is_read_and_has_a_label_and_a_help_text() -> Non
 
 
 @pytest.mark.parametrize("name", TYPED)
-def test_what_airflow_2s_form_stores_is_read_like_what_airflow_3s_does(name: str) -> None:
+def test_values_of_airflow_2_and_3_forms_are_read_alike(name: str) -> None:
     typed, value = TYPED[name]
     expected = settings(**{name: value})
     prefixed = f"extra__cloud_partner__{name}"
@@ -129,7 +129,7 @@ def test_what_airflow_2s_form_stores_is_read_like_what_airflow_3s_does(name: str
 
 
 @pytest.mark.parametrize("empty", ["", None])
-def test_a_field_that_was_left_empty_is_one_that_is_not_there(empty: str | None) -> None:
+def test_empty_field_is_treated_as_absent(empty: str | None) -> None:
     assert settings(**{name: empty for name in TYPED if name != "tenantId"}) == settings()
 
 
@@ -173,7 +173,7 @@ def test_only_the_scheme_which_the_host_has_is_hidden() -> None:
     jsonschema.validate(behaviour, schema("customized_form_field_behaviours.schema.json"))
 
 
-def test_airflow_2_and_the_first_of_3_get_the_same_fields_from_the_hook() -> None:
+def test_hook_widgets_match_the_fields_of_the_connection_form() -> None:
     pytest.importorskip("flask_appbuilder", reason="only Airflow 2 builds its forms with it")
     widgets = CloudPartnerHook.get_connection_form_widgets()
     assert {name: (field.args[0], field.kwargs["description"]) for name, field in widgets.items()} == {
@@ -181,7 +181,7 @@ def test_airflow_2_and_the_first_of_3_get_the_same_fields_from_the_hook() -> Non
     }
 
 
-def test_the_test_of_a_connection_does_not_call_it_by_the_name_that_airflow_made_up(
+def test_connection_test_does_not_show_airflows_generated_name(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("AIRFLOW_CONN_KVZWT3SI", json.dumps({"conn_type": "cloud_partner", "password": "x"}))

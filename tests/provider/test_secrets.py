@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from dev.emulator_process import Emulator
 
 LOCATION = "/api/publishers/contoso/offers/slow/operations/1"
-both = pytest.mark.parametrize("twin", ["sync", "async"])
+both = pytest.mark.parametrize("variant", ["sync", "async"])
 patience = {"poke_interval": 0.01, "max_wait": 0.05, "timeout": 0.5}
 
 
@@ -69,7 +69,7 @@ def show_requests(gateway: Relay, kind: str, status: int) -> None:
 
 
 def pieces(gateway: Relay) -> list[str]:
-    """Parts of the tokens that were sent, each long enough to be told from what else is said."""
+    """Parts of the sent tokens, each long enough to be distinct from other text."""
     tokens = {sent.headers["Authorization"].partition(" ")[2] for sent in gateway.requests}
     return [token[start : start + 10] for token in tokens for start in range(0, len(token) - 9, 5)]
 
@@ -85,12 +85,12 @@ def assert_unseen(gateway: Relay, *texts: str) -> None:
 @pages
 @pytest.mark.parametrize("status", [400, 403, 500, 502])
 def test_the_error_of_a_page_that_shows_the_request_has_no_token(
-    gateway: Relay, twin: str, kind: str, status: int, log: Log
+    gateway: Relay, variant: str, kind: str, status: int, log: Log
 ) -> None:
     show_requests(gateway, kind, status)
     hook = CloudPartnerHook()
     with pytest.raises(CloudPartnerError, match=str(status)) as raised:
-        hook.get_operation(LOCATION) if twin == "sync" else asyncio.run(hook.aget_operation(LOCATION))
+        hook.get_operation(LOCATION) if variant == "sync" else asyncio.run(hook.aget_operation(LOCATION))
     error = raised.value
     assert_unseen(
         gateway, str(error), repr(vars(error)), "".join(traceback.format_exception(error)), *log.lines

@@ -1,4 +1,4 @@
-"""Which links a task shows, and when: what it stores under the links' keys."""
+"""Which links a task shows, and when: the values that it stores under the keys of the links."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_while_a_publish_runs_there_is_no_preview_to_link_to(emulator: Emulator,
 
 
 @pytest.mark.parametrize("deferrable", [True, False], ids=["deferred", "worker"])
-def test_a_go_live_links_to_the_preview_at_once_and_to_the_live_listing_when_it_is_live(
+def test_go_live_links_to_the_preview_and_then_to_the_live_listing(
     emulator: Emulator, context: Context, deferrable: bool
 ) -> None:
     how = WAITING | {"deferrable": deferrable}
@@ -91,7 +91,7 @@ def test_a_go_live_that_is_not_waited_for_links_to_no_live_listing(
     assert shown(context) == {"Preview listing": "contoso.quick-preview"}
 
 
-def test_what_is_skipped_since_it_is_live_links_to_it(emulator: Emulator, context: Context) -> None:
+def test_skipped_live_offer_links_to_its_live_listing(emulator: Emulator, context: Context) -> None:
     context["dag_run"].start_date = datetime.now(UTC) + timedelta(minutes=1)
     with pytest.raises(AirflowSkipException):
         run(GoLiveOperator(task_id="go_live", offer_id="live", if_live="skip"), context)
@@ -99,7 +99,7 @@ def test_what_is_skipped_since_it_is_live_links_to_it(emulator: Emulator, contex
 
 
 @pytest.mark.parametrize("deferrable", [True, False], ids=["deferred", "worker"])
-def test_a_sensor_of_an_operation_links_to_what_its_steps_tell(
+def test_operation_sensor_links_to_the_listings_in_the_steps(
     emulator: Emulator, context: Context, deferrable: bool
 ) -> None:
     location = CloudPartnerHook().go_live("quick")
@@ -108,9 +108,7 @@ def test_a_sensor_of_an_operation_links_to_what_its_steps_tell(
     assert shown(context) == BOTH
 
 
-def test_a_sensor_that_waits_for_a_go_live_links_to_the_preview_meanwhile(
-    emulator: Emulator, context: Context
-) -> None:
+def test_sensor_waiting_for_a_go_live_links_to_the_preview(emulator: Emulator, context: Context) -> None:
     task = OperationSensor(task_id="wait", operation_location=CloudPartnerHook().go_live("slow"), **QUICKLY)
     task.pre_execute(context)
     deferral(task, context)
@@ -168,14 +166,14 @@ def test_a_dag_declares_the_links_that_its_tasks_may_have(kind: Any, names: set[
     assert {link.name for link in kind.operator_extra_links} == names
 
 
-def test_once_it_runs_a_task_leaves_airflow_no_link_to_store(emulator: Emulator, context: Context) -> None:
+def test_running_task_leaves_airflow_no_link_to_store(emulator: Emulator, context: Context) -> None:
     """Airflow 3 stores each link of the operator when it ends, also the empty ones."""
     task = GetOfferOperator(task_id="get", offer_id="slow")
     run(task, context)
     assert not task.operator_extra_links
 
 
-def test_the_address_is_what_the_task_stored(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_link_has_the_address_that_the_task_stored(monkeypatch: pytest.MonkeyPatch) -> None:
     stored = {links.LIVE.xcom_key: f"{SHOP}/contoso.web"}
     monkeypatch.setattr(sdk.XCom, "get_value", lambda *, ti_key, key: stored.get(key))
     found = [link.get_link(None, ti_key=None) for link in (links.LIVE, links.PREVIEW)]  # type: ignore[arg-type]

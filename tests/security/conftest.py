@@ -106,13 +106,13 @@ def unverified(gateway: Listener, connect: Connect, emulator: Emulator) -> Itera
 
 @pytest.fixture
 def context() -> dict[str, Any]:
-    """The context of a task of a Dag run that began a minute ago."""
+    """The context of a task of a Dag run that started a minute ago."""
     dag_run = SimpleNamespace(start_date=datetime.now(UTC) - timedelta(minutes=1))
     return {"ti": TaskInstance(), "dag_run": dag_run}
 
 
 @pytest.fixture(autouse=True)
-def quick_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+def short_delays(monkeypatch: pytest.MonkeyPatch) -> None:
     for module, name in ((lookup, "SHORT_DELAYS"), (lookup, "LONG_DELAYS"), (submission, "CANCELING_DELAYS")):
         quick = tuple(0.05 if seconds else 0.0 for seconds in getattr(module, name))
         monkeypatch.setattr(module, name, quick)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class Sent:
-    """A request as it came."""
+    """A received request."""
 
     method: str
     target: str
@@ -51,7 +51,7 @@ class Sent:
 
 @dataclass
 class Passed:
-    """A request that was passed on to the emulator, and its answer."""
+    """A request that was forwarded to the emulator, and its response."""
 
     sent: Sent
     status: int
@@ -77,12 +77,12 @@ class _Server(ThreadingHTTPServer):
         ), address
 
     def handle_error(self, *_: object) -> None:
-        """Say nothing: clients that don't like an answer go away."""
+        """Log nothing: clients close the connection after an unexpected response."""
 
 
 @dataclass
 class Listener:
-    """A server. Without an emulator behind it, it answers 418.
+    """A server. Without an emulator behind it, every response is 418.
 
     :param answer: the bytes to answer with before the connection is closed; None to ask the emulator
     """
@@ -148,7 +148,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 @dataclass
 class Ground:
-    """Where listeners are: they share an authority that clients trust."""
+    """Starts listeners with a certificate authority that clients trust."""
 
     tls: ssl.SSLContext
     verify: str
@@ -176,7 +176,7 @@ def make_ground(directory: Path, *others: Path) -> Ground:
 
 
 class Names:
-    """Stands in for the name service: every name is this machine's, and it is noted who was asked for."""
+    """Replaces the name service: resolves every name to this machine, and records the names."""
 
     def __init__(self) -> None:
         self.asked: set[str] = set()

@@ -28,7 +28,7 @@ _FORMATTER = logging.Formatter("%(name)s %(levelname)s %(message)s")
 
 
 class Recording:
-    """The secrets that were sent, and the log records, errors and stored triggers of the same time."""
+    """The secrets that were sent, and the log records, errors and stored triggers of that period."""
 
     def __init__(self) -> None:
         self.secrets = Secrets()
@@ -52,7 +52,7 @@ class Recording:
     def log(self, record: logging.LogRecord) -> None:
         try:
             text = _FORMATTER.format(record)
-        except Exception as error:  # a record that can't be formatted has its arguments all the same
+        except Exception as error:  # the arguments are recorded even if the record can't be formatted
             text = repr(error)
         # A handler that writes JSON also writes the arguments.
         arguments = repr({key: value for key, value in vars(record).items() if key not in ("msg", "message")})
@@ -77,7 +77,7 @@ def places_of(error: BaseException) -> list[tuple[str, str | bytes]]:
         if current is None or any(current is other for other in known):
             continue
         known.append(current)
-        # `from None` says that it belongs to the one before no longer.
+        # `from None` hides the context of an exception.
         todo += [current.__cause__, None if current.__suppress_context__ else current.__context__]
         name = type(current).__name__
         found += [(f"str({name})", str(current)), (f"repr({name})", repr(current))]

@@ -14,15 +14,15 @@ from urllib.parse import parse_qs, quote, quote_plus
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-#: A part of a secret that is as long tells it from everything else. Of a longer one, parts are searched as
-#: well, since texts are cut: any 31 letters in a row have a whole part in them.
+#: Length of the parts to search for: long enough to be unique. Because texts may be cut, longer secrets are
+#: also searched in parts; any 31 consecutive letters contain a whole part.
 PART = 16
 #: Fields of requests and responses whose values are secrets.
 _FIELDS = ("client_secret", "client_assertion", "assertion", "access_token", "refresh_token")
 
 
 def forms(secret: str) -> set[bytes]:
-    """A secret as it is, in base64 at each of the three alignments, URL-encoded, and as JSON and HTML."""
+    """A secret in plain text, in base64 at each of the three alignments, URL-encoded, in JSON and in HTML."""
     raw = secret.encode()
     found = {raw, quote(secret, safe="").encode(), quote_plus(secret).encode()}
     found |= {quote(secret).encode(), html.escape(secret).encode(), raw.hex().encode()}
@@ -58,7 +58,7 @@ class Secrets:
     public: set[bytes] = field(default_factory=set)
 
     def add(self, name: str, secret: str | None) -> None:
-        # Shorter than this is a word.
+        # A shorter value is an ordinary word.
         if secret and len(secret) >= 8:
             self.known.setdefault(secret, name)
 
@@ -113,7 +113,7 @@ class Secrets:
     def find_all(self, places: Iterable[tuple[str, str | bytes]]) -> list[str]:
         """Search many texts."""
         texts = [(where, _as_bytes(text)) for where, text in places]
-        # All at once first, since mostly there is nothing.
+        # Search the joined texts first, because most contain no secret.
         whole = b"\0".join(text for _, text in texts)
         needles = {needle: name for needle, name in self.needles().items() if needle in whole}
         return [hit for where, text in texts for hit in self.find(where, text, needles)] if needles else []

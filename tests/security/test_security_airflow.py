@@ -1,4 +1,4 @@
-"""A real Airflow at DEBUG: what its logs and its database have after releases that went well and badly.
+"""A real Airflow at DEBUG: its logs and its database after successful and failed releases.
 
 The connection comes from the environment, and for one run from the database, which encrypts it. Every request
 goes through a gateway that notes tokens; every file of the logs and every value of every table is searched.

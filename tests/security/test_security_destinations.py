@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from tests.provider.harness import Connect
     from tests.security.listening import Listener, Names, Sent
 
-both = pytest.mark.parametrize("twin", ["sync", "async"])
+both = pytest.mark.parametrize("variant", ["sync", "async"])
 LOCATION = "/api/publishers/contoso/offers/slow/operations/1"
 CALLS: dict[str, tuple[Any, ...]] = {
     "go_live": ("slow",),
@@ -48,9 +48,9 @@ CALLS: dict[str, tuple[Any, ...]] = {
 REDIRECTS = (300, 301, 302, 303, 304, 305, 307, 308)
 
 
-def run(twin: str, asks: list[tuple[str, tuple[Any, ...]]]) -> list[Any]:
+def run(variant: str, asks: list[tuple[str, tuple[Any, ...]]]) -> list[Any]:
     """Make calls with one hook; return their results or exceptions."""
-    if twin == "sync":
+    if variant == "sync":
         hook = CloudPartnerHook()
         return [_outcome(lambda: getattr(hook, name)(*args)) for name, args in asks]  # noqa: B023
 
@@ -102,7 +102,7 @@ def targets(gateway: Listener, elsewhere: Listener) -> list[str]:
 @both
 @pytest.mark.parametrize("status", REDIRECTS)
 def test_no_call_follows_a_redirect(
-    unverified: Listener, elsewhere: Listener, names: Names, twin: str, status: int
+    unverified: Listener, elsewhere: Listener, names: Names, variant: str, status: int
 ) -> None:
     goals = targets(unverified, elsewhere)
     asked: list[str] = []
@@ -114,9 +114,9 @@ def test_no_call_follows_a_redirect(
         return as_http(status, {"Location": goals[len(asked) % len(goals)]}, b"")
 
     unverified.answer = answer
-    # `cancel_operation` takes a redirect for an outage, and asks again.
+    # `cancel_operation` treats a redirect as an outage and retries.
     calls = [(name, args) for name, args in CALLS.items() if name != "cancel_operation"]
-    outcomes = run(twin, calls)
+    outcomes = run(variant, calls)
     assert all(isinstance(outcome, CloudPartnerError) for outcome in outcomes)
     assert all(str(status) in str(outcome) for outcome in outcomes)
     assert len(asked) == len(calls)
@@ -124,13 +124,13 @@ def test_no_call_follows_a_redirect(
 
 
 @both
-def test_a_redirect_to_nowhere_is_the_providers_own_error(unverified: Listener, twin: str) -> None:
+def test_a_redirect_to_nowhere_is_the_providers_own_error(unverified: Listener, variant: str) -> None:
     unverified.answer = lambda sent: (
         None
         if sent.is_for_identity
         else as_http(302, {"Location": "https://localhost:1.evil.example:2/"}, b"")
     )
-    (outcome,) = run(twin, [("go_live", ("slow",))])
+    (outcome,) = run(variant, [("go_live", ("slow",))])
     assert isinstance(outcome, CloudPartnerError)
 
 
@@ -138,7 +138,7 @@ def test_a_redirect_to_nowhere_is_the_providers_own_error(unverified: Listener, 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 @pytest.mark.parametrize("sign_in", ["secret", "certificate", "workload", "managed"], indirect=True)
 def test_a_redirect_of_the_identity_host_gets_no_credential(
-    gateway: Listener, elsewhere: Listener, sign_in: str, twin: str, status: int
+    gateway: Listener, elsewhere: Listener, sign_in: str, variant: str, status: int
 ) -> None:
     def answer(sent: Sent) -> bytes | None:
         if not sent.is_for_identity:
@@ -146,7 +146,7 @@ def test_a_redirect_of_the_identity_host_gets_no_credential(
         return as_http(status, {"Location": f"{elsewhere.url}{sent.target}"}, b"")
 
     gateway.answer = answer
-    (outcome,) = run(twin, [("list_publishers", ())])
+    (outcome,) = run(variant, [("list_publishers", ())])
     assert isinstance(outcome, CloudPartnerError)
     assert [sent for sent in gateway.requests if sent.is_for_identity]
     assert elsewhere.signed == []
@@ -210,12 +210,13 @@ def hostile_locations(here: int, there: int) -> list[str]:
 
 @both
 def test_no_hostile_location_from_a_user_gets_a_request(
-    unverified: Listener, elsewhere: Listener, names: Names, twin: str
+    unverified: Listener, elsewhere: Listener, names: Names, variant: str
 ) -> None:
     locations = hostile_locations(unverified.port, elsewhere.port)
     names_of_calls = ("get_operation", "cancel_operation")
     outcomes = run(
-        twin, [("list_publishers", ())] + [(n, (location,)) for n in names_of_calls for location in locations]
+        variant,
+        [("list_publishers", ())] + [(n, (location,)) for n in names_of_calls for location in locations],
     )
     assert not isinstance(outcomes[0], Exception)
     refused = dict(zip(locations * 2, outcomes[1:], strict=True))
@@ -225,10 +226,10 @@ def test_no_hostile_location_from_a_user_gets_a_request(
 
 
 @both
-def test_no_hostile_location_that_the_service_answers_is_returned(
-    unverified: Listener, elsewhere: Listener, names: Names, twin: str
+def test_no_hostile_location_in_a_response_is_returned(
+    unverified: Listener, elsewhere: Listener, names: Names, variant: str
 ) -> None:
-    # What can't be in a header is a header's end.
+    # Use only locations that can be a header value.
     locations = [
         location
         for location in hostile_locations(unverified.port, elsewhere.port)
@@ -244,7 +245,7 @@ def test_no_hostile_location_that_the_service_answers_is_returned(
         )
 
     unverified.answer = answer
-    outcomes = run(twin, [("go_live", ("slow",))] * len(locations))
+    outcomes = run(variant, [("go_live", ("slow",))] * len(locations))
     assert left == []
     assert all(isinstance(outcome, CloudPartnerError) and outcome.accepted for outcome in outcomes)
     assert_at_home(unverified, elsewhere, names)
@@ -291,7 +292,7 @@ odd_locations = st.lists(st.sampled_from(PIECES) | st.text(max_size=3), max_size
 
 
 def same_place(url: str, base: str) -> bool:
-    """Whether all who read URLs here take one for the host of the other: requests, urllib3, and aiohttp."""
+    """Whether requests, urllib3 and aiohttp read the host of `base` from `url`, and no user name."""
     wanted = urlsplit(base)
     found = urlsplit(url), parse_url(url), URL(url, encoded=True)
     hosts = {parts.hostname for parts in found[:1]} | {found[1].host, found[2].host}
@@ -300,7 +301,7 @@ def same_place(url: str, base: str) -> bool:
         for port in (found[0].port, found[1].port, found[2].explicit_port)
     }
     users = {found[0].username, found[1].auth, found[2].user}
-    # One of them leaves the brackets of an address of version 6 on.
+    # One of these libraries keeps the brackets of an IPv6 address.
     return (
         {(host or "").strip("[]") for host in hosts} == {wanted.hostname}
         and ports == {wanted.port or {"https": 443, "http": 80}[wanted.scheme]}
@@ -372,7 +373,7 @@ def test_no_odd_host_of_a_connection_is_sent_anything(
     names: Names,
     emulator: Emulator,
     connect: Connect,
-    twin: str,
+    variant: str,
     what: str,
 ) -> None:
     for host in HOSTS:
@@ -380,7 +381,7 @@ def test_no_odd_host_of_a_connection_is_sent_anything(
             connect(emulator, host=host, extra={"verify": False})
         else:
             connect(emulator, host=unverified.url, extra={"verify": False, "authority": host})
-        (outcome,) = run(twin, [("list_publishers", ())])
+        (outcome,) = run(variant, [("list_publishers", ())])
         assert isinstance(outcome, ValueError), (host, outcome)
         assert "password@" not in str(outcome)
     assert unverified.requests == []
@@ -442,7 +443,7 @@ LITERAL += ["$", "a&b=c", "a b", "\u202eabc", "x" * 4000, "<script>", "%", "%zz"
 
 @both
 def test_no_id_that_means_more_than_itself_is_sent(
-    unverified: Listener, elsewhere: Listener, names: Names, twin: str
+    unverified: Listener, elsewhere: Listener, names: Names, variant: str
 ) -> None:
     calls: list[tuple[str, tuple[Any, ...]]] = [("list_publishers", ())]
     for odd in ESCAPES:
@@ -450,7 +451,7 @@ def test_no_id_that_means_more_than_itself_is_sent(
             if args[:1] == ("slow",):
                 calls += [(name, (odd, *args[1:])), (name, ("slow", *args[1:], odd))]
         calls.append(("list_offers", (odd,)))
-    outcomes = run(twin, calls)
+    outcomes = run(variant, calls)
     assert [
         call for call, was in zip(calls[1:], outcomes[1:], strict=True) if not isinstance(was, ValueError)
     ] == []
@@ -460,12 +461,12 @@ def test_no_id_that_means_more_than_itself_is_sent(
 
 @both
 def test_an_odd_id_stays_in_its_place(
-    unverified: Listener, elsewhere: Listener, names: Names, twin: str
+    unverified: Listener, elsewhere: Listener, names: Names, variant: str
 ) -> None:
     unverified.answer = lambda sent: (
         None if sent.is_for_identity or not sent.is_signed else as_http(404, {}, b"")
     )
-    run(twin, [("get_offer_status", (odd, odd)) for odd in LITERAL])
+    run(variant, [("get_offer_status", (odd, odd)) for odd in LITERAL])
     sent = [sent.target for sent in unverified.signed if not sent.is_for_identity]
     assert len(sent) == len(LITERAL)
     for odd, target in zip(LITERAL, sent, strict=True):
@@ -497,13 +498,13 @@ def test_an_id_is_refused_or_one_segment_for_each_url_library(odd: str) -> None:
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=15)
 @given(odd=odd_ids)
 def test_an_id_arrives_as_one_segment_or_not_at_all(
-    unverified: Listener, elsewhere: Listener, names: Names, twin: str, odd: str
+    unverified: Listener, elsewhere: Listener, names: Names, variant: str, odd: str
 ) -> None:
     unverified.requests.clear()
     unverified.answer = lambda sent: (
         None if sent.is_for_identity or not sent.is_signed else as_http(404, {}, b"")
     )
-    (outcome,) = run(twin, [("get_offer_status", (odd,))])
+    (outcome,) = run(variant, [("get_offer_status", (odd,))])
     sent = [sent.target for sent in unverified.signed if not sent.is_for_identity]
     if isinstance(outcome, ValueError):
         assert sent == []
@@ -525,12 +526,12 @@ def test_a_connection_without_verification_logs_a_warning(
     connect: Connect,
     caplog: pytest.LogCaptureFixture,
     recwarn: pytest.WarningsRecorder,
-    twin: str,
+    variant: str,
     spelling: Any,
 ) -> None:
     caplog.set_level(logging.WARNING, "airflow_provider_cpp")
     connect(emulator, host=gateway.url, extra={"verify": spelling})
-    (outcome,) = run(twin, [("list_publishers", ())])
+    (outcome,) = run(variant, [("list_publishers", ())])
     assert not isinstance(outcome, Exception)
     (warned,) = [
         record for record in caplog.records if "an attacker on the network path" in record.getMessage()
@@ -542,9 +543,9 @@ def test_a_connection_without_verification_logs_a_warning(
 @both
 @pytest.mark.parametrize("spelling", ["no", 0, "0", "off", [], {}, "nowhere.pem"])
 def test_an_unclear_value_never_turns_verification_off(
-    gateway: Listener, emulator: Emulator, connect: Connect, twin: str, spelling: Any
+    gateway: Listener, emulator: Emulator, connect: Connect, variant: str, spelling: Any
 ) -> None:
     connect(emulator, host=gateway.url, extra={"verify": spelling})
-    (outcome,) = run(twin, [("list_publishers", ())])
+    (outcome,) = run(variant, [("list_publishers", ())])
     assert isinstance(outcome, ValueError)
     assert gateway.requests == []

@@ -35,15 +35,15 @@ if TYPE_CHECKING:
     from tests.security.recording import Recording
 
 PLACES = ("error", "cause", "log", "debug", "class")
-#: A token that the identity host gives out in an answer that can't be used.
+#: A token in an unusable response of the identity host.
 GIVEN = "tok-ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-abcdefghijklmn"
 
-both = pytest.mark.parametrize("twin", ["sync", "async"])
+both = pytest.mark.parametrize("variant", ["sync", "async"])
 
 
-def ask(twin: str) -> Any:
+def ask(variant: str) -> Any:
     hook = CloudPartnerHook()
-    return hook.get_offer_status("slow") if twin == "sync" else asyncio.run(hook.aget_offer_status("slow"))
+    return hook.get_offer_status("slow") if variant == "sync" else asyncio.run(hook.aget_offer_status("slow"))
 
 
 def page(body: str, status: int = 400, kind: str = "text/plain") -> bytes:
@@ -54,7 +54,7 @@ def raw(head: str, body: str = "") -> bytes:
     return f"{head}\r\n\r\n{body}".encode()
 
 
-#: How the API's answer shows the header `Authorization`, and the token in it.
+#: Forms in which a response of the API repeats the header `Authorization` and its token.
 API: dict[str, Callable[[str, str], bytes]] = {
     "text": lambda header, _: page(f"Authorization: {header}"),
     "html": lambda header, _: page(f"<pre>Authorization: {header}</pre>", 502, "text/html"),
@@ -140,7 +140,7 @@ def leaks(recorded: Recording, error: BaseException) -> dict[str, list[str]]:
 @both
 @pytest.mark.parametrize("kind", API)
 def test_no_response_of_the_service_leaks_the_token(
-    gateway: Listener, recorded: Recording, kind: str, twin: str
+    gateway: Listener, recorded: Recording, kind: str, variant: str
 ) -> None:
     def answer(sent: Sent) -> bytes | None:
         if "Authorization" not in sent.headers:
@@ -150,7 +150,7 @@ def test_no_response_of_the_service_leaks_the_token(
 
     gateway.answer = answer
     with pytest.raises(CloudPartnerError) as raised:
-        ask(twin)
+        ask(variant)
     assert [name for name in recorded.secrets.known.values() if name.startswith("access")]
     assert leaks(recorded, raised.value) == {}
 
@@ -162,7 +162,7 @@ def test_no_response_of_the_identity_host_leaks_a_credential(
     recorded: Recording,
     sign_in: str,
     kind: str,
-    twin: str,
+    variant: str,
 ) -> None:
     def answer(sent: Sent) -> bytes | None:
         if not sent.is_for_identity:
@@ -172,7 +172,7 @@ def test_no_response_of_the_identity_host_leaks_a_credential(
     recorded.secrets.add("access token", GIVEN)
     gateway.answer = answer
     with pytest.raises(Exception, match=r"\w") as raised:
-        ask(twin)
+        ask(variant)
     assert [sent for sent in gateway.requests if sent.is_for_identity]
     assert leaks(recorded, raised.value) == {}
 

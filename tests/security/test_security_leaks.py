@@ -61,7 +61,7 @@ def check(recorded: Recording, gateway: Listener, principal: Principal, *said: t
         recorded.secrets.learn(sent.headers, sent.body)
     for passed in gateway.passed:
         recorded.secrets.learn({}, passed.body)
-    # The header of an assertion, and who is who, are no secrets.
+    # The header of an assertion, and names of identities, are not secrets.
     allowed = {principal.client, principal.tenant, principal.subject, principal.issuer}
     known = recorded.secrets.known
     assert any(name in ("access token", "access_token") for name in known.values()) or gateway.requests
@@ -72,7 +72,7 @@ def check(recorded: Recording, gateway: Listener, principal: Principal, *said: t
     assert not hits, "\n".join(hits)
 
 
-# --- what goes well -----------------------------------------------------------------------------------------
+# --- successful flows ---------------------------------------------------------------------------------------
 
 
 def _go_live(context: dict[str, Any]) -> Any:
@@ -81,7 +81,7 @@ def _go_live(context: dict[str, Any]) -> Any:
 
 
 def _wait_deferred(context: dict[str, Any]) -> Any:
-    # On a busy machine, a quick one ends before it is asked after.
+    # On a busy machine, a quick operation ends before the first poll.
     location = GoLiveOperator(task_id="go_live", offer_id="slow-classic").execute(context)
     task = OperationSensor(task_id="wait", operation_location=location, **patience)
     deferred = deferral(task, context)
@@ -170,7 +170,7 @@ def _test_connection(_: dict[str, Any]) -> Any:
     return CloudPartnerHook().test_connection()
 
 
-def _twins(_: dict[str, Any]) -> Any:
+def _both_variants(_: dict[str, Any]) -> Any:
     async def ask() -> Any:
         async with CloudPartnerHook() as hook:
             return [await hook.alist_offers(), await hook.alist_publishers(), repr(hook), vars(hook)]
@@ -216,13 +216,13 @@ FLOWS: dict[str, Callable[[dict[str, Any]], Any]] = {
         _signed_offer,
         _offer_status,
         _test_connection,
-        _twins,
+        _both_variants,
         _revoked,
         _survived,
     )
 }
 #: Flows that depend on the way to authenticate.
-SHORT = ("test_connection", "twins", "wait_deferred")
+SHORT = ("test_connection", "both_variants", "wait_deferred")
 
 
 @pytest.mark.parametrize("flow", FLOWS)
@@ -277,7 +277,7 @@ def test_no_way_to_authenticate_leaks_a_secret(
     ],
     ids=str,
 )
-@pytest.mark.parametrize("twin", ["sync", "async"])
+@pytest.mark.parametrize("variant", ["sync", "async"])
 def test_no_failing_connection_leaks_a_secret(
     recorded: Recording,
     gateway: Listener,
@@ -286,14 +286,14 @@ def test_no_failing_connection_leaks_a_secret(
     connect: Connect,
     principal: Principal,
     changes: dict[str, Any],
-    twin: str,
+    variant: str,
 ) -> None:
     recorded.secrets.add("wrong secret", changes.get("password"))
     recorded.secrets.add("proxy password", "a-proxy-password")
     extra = {"authority": gateway.url, "verify": ground.verify} | changes.get("extra", {})
     connect(emulator, **({"host": gateway.url} | changes | {"extra": extra}))
     hook = CloudPartnerHook()
-    if twin == "sync":
+    if variant == "sync":
         works, message = hook.test_connection()
         assert not works
     else:

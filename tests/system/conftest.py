@@ -59,7 +59,7 @@ def _failing(step: str, text: str, **more: Any) -> dict[str, Any]:
 MANY = [f"many-{number}" for number in range(4)]
 MANY_FAILING = MANY[2]
 FIFTY = [f"fifty-{number:02}" for number in range(50)]
-#: Of the fifty: what the service says of those that fail, and what is to be read of it.
+#: The offers of `FIFTY` that fail: the step, the service's message as HTML, and its plain text.
 FIFTY_FAILING = {
     "fifty-07": ("displaydummycertify", "<p>The <b>logo</b> is missing.</p>", "The logo is missing."),
     "fifty-22": ("displaycertify", "<p>The image <i>has no</i> SSH key.</p>", "The image has no SSH key."),
@@ -83,7 +83,7 @@ OFFERS = [
         fail={"step": "live", "messages": ["<p>The image <b>has no</b> SSH key.</p>"]},
     ),
     *(_offer(f"offer-{name}", stepSeconds={"live": 3600 * TIME_SCALE}) for name in ("lasting", "watched")),
-    # What somebody acts on while it waits; the first ones complete, but not before.
+    # For tests of user actions on a deferred task. The first two groups complete, but only after the action.
     _offer("user-failed-sensor", stepSeconds={"live": 90 * TIME_SCALE}),
     *(
         _offer(f"user-{name}", stepSeconds={"live": 60 * TIME_SCALE})
@@ -164,7 +164,7 @@ def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Emulator]:
 
 @pytest.fixture(scope="session")
 def airflow(emulator: Emulator, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalAirflow]:
-    """A real Airflow with the example Dags and those of these tests."""
+    """A real Airflow with the example Dags and the Dags of these tests."""
     home = tmp_path_factory.mktemp("airflow")
     dags = home / "dags"
     dags.mkdir()
@@ -175,7 +175,7 @@ def airflow(emulator: Emulator, tmp_path_factory: pytest.TempPathFactory) -> Ite
     environment = {
         "AIRFLOW_CONN_CLOUD_PARTNER_DEFAULT": json.dumps(emulator.connection),
         "AIRFLOW__CORE__TEST_CONNECTION": "Enabled",
-        # Seconds; what is tried again in vain is not to take a quarter of an hour.
+        # Seconds. The default of 5 minutes would make failing tasks take a quarter of an hour.
         "AIRFLOW__CORE__DEFAULT_TASK_RETRY_DELAY": "1",
         "PYTHONPATH": str(ROOT),
     }
@@ -222,13 +222,13 @@ def chromium() -> str:
 
 @pytest.fixture(scope="session")
 def signed_in() -> StorageState:
-    """What a browser keeps of who signed in; nothing until the first one did."""
+    """The browser state after sign-in; empty until the first page signs in."""
     return {}
 
 
 @pytest.fixture
 def page(chromium: str, airflow: LocalAirflow, signed_in: StorageState) -> Iterator[Page]:
-    """A page of a browser, signed in, that nobody used before."""
+    """An unused, signed-in browser page."""
     from playwright.sync_api import expect, sync_playwright
 
     with sync_playwright() as playwright:
@@ -239,7 +239,7 @@ def page(chromium: str, airflow: LocalAirflow, signed_in: StorageState) -> Itera
         page.set_default_timeout(PATIENCE)
         expect.set_options(timeout=PATIENCE)
         if not signed_in:
-            # Until Airflow 3.2, signing in forgets which page was wanted.
+            # Before Airflow 3.2, sign-in does not redirect to the requested page.
             page.goto(airflow.url)
             page.get_by_role("link", name="Dags").first.wait_for()
             signed_in.update(page.context.storage_state())
@@ -249,7 +249,7 @@ def page(chromium: str, airflow: LocalAirflow, signed_in: StorageState) -> Itera
 
 @pytest.fixture
 def keep(page: Page, request: pytest.FixtureRequest) -> Keep:
-    """Keep a picture of the page for the documentation, if these are to be made again."""
+    """Save a screenshot of the page for the documentation if `--screenshots` is set."""
     folder = request.config.getoption("--screenshots")
 
     def keep(name: str) -> None:
@@ -261,12 +261,12 @@ def keep(page: Page, request: pytest.FixtureRequest) -> Keep:
 
 @pytest.fixture
 def hook(emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> CloudPartnerHook:
-    """Somebody else who works on the same offers."""
+    """A hook for another user who works on the same offers."""
     monkeypatch.setenv("AIRFLOW_CONN_CLOUD_PARTNER_DEFAULT", json.dumps(emulator.connection))
     return CloudPartnerHook()
 
 
-#: What somebody wrote into the draft of `contoso-web`, and whoever approves it is to see as it is.
+#: The description in the draft of `contoso-web`, with markup that the approver must see as plain text.
 DESCRIPTION = (
     '<b id="injected">bold</b> <img src="nowhere" onerror="document.title=1"> <script>alert()</script>'
     " [a link](https://injected.example/) ``` ~~~~ <h1>heading</h1>"
@@ -304,14 +304,14 @@ if AIRFLOW >= (3, 1):
 
 @pytest.fixture(scope="session")
 def runs(airflow: LocalAirflow, emulator: Emulator) -> RunOf:
-    """Start all those runs and a backfill at once, since they mostly wait; Dag id and run id by name."""
+    """Start all runs of `RUNS` and a backfill in parallel; return Dag id and run id by name."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("AIRFLOW_CONN_CLOUD_PARTNER_DEFAULT", json.dumps(emulator.connection))
         hook = CloudPartnerHook()
         edit(hook, "contoso-web", description=DESCRIPTION)
         edit(hook, "contoso-blog", description="Your blog, now with comments")
         edit(hook, "outdated", description="First thought")
-        edit(hook, "refused", description="What the service refuses to publish")
+        edit(hook, "refused", description="Refused by the service")
     started = {name: (dag_id, airflow.trigger(dag_id, conf)) for name, (dag_id, conf) in RUNS.items()}
     if AIRFLOW >= (3, 0):  # before, a backfill is a process that runs tasks by itself
         airflow.backfill("release_calendar", "2026-03-01", "2026-03-03")

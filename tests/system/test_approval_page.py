@@ -1,4 +1,4 @@
-"""A release that somebody approves, or rejects, in Airflow's UI: what they see, and what their click does."""
+"""A user approves or rejects a release in Airflow's UI: the page, and the effect of each button."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.timeout(400), needs_approval]
 
 
-def open_question(page: Page, airflow: LocalAirflow, dag_id: str, run_id: str) -> None:
-    """Open the page that asks for the approval, once it is asked for."""
+def open_approval_page(page: Page, airflow: LocalAirflow, dag_id: str, run_id: str) -> None:
+    """Open the approval page when the task requests the approval."""
     asking = airflow.wait_for_question(dag_id, run_id, "approve")
     airflow.wait_until_handed_over(asking)
     run = f"/dags/{dag_id}/runs/{quote(run_id, safe='')}"
@@ -32,11 +32,11 @@ def open_question(page: Page, airflow: LocalAirflow, dag_id: str, run_id: str) -
     expect(page.get_by_role("button", name="Approve", exact=True)).to_be_enabled()
 
 
-def test_a_reviewer_sees_what_changes_and_a_click_on_approve_takes_it_live_and_announces_it(
+def test_page_shows_the_changes_and_approve_takes_the_offer_live(
     airflow: LocalAirflow, emulator: Emulator, runs: RunOf, page: Page
 ) -> None:
     dag_id, run_id = runs["release"]
-    open_question(page, airflow, dag_id, run_id)
+    open_approval_page(page, airflow, dag_id, run_id)
 
     expect(page.get_by_text("Go live with version 4 of contoso/contoso-web?").first).to_be_visible()
     expect(page.get_by_text("to go live: version 4", exact=True)).to_be_visible()
@@ -48,7 +48,7 @@ def test_a_reviewer_sees_what_changes_and_a_click_on_approve_takes_it_live_and_a
     changes = page.get_by_role("code").filter(has_text='+description: <b id="injected">bold</b>')
     expect(changes).to_contain_text("+    1.7.0:")
     expect(changes).to_contain_text("osVhdUrl: https://contoso.blob.core.windows.net/images/web-1.7.0.vhd")
-    # What somebody wrote into the offer is text.
+    # Markup in the offer is shown as plain text.
     for element in ("#injected", "img[src=nowhere]", "a[href*='injected.example']", "h1:text('heading')"):
         expect(page.locator(element)).to_have_count(0)
     assert page.title() != "1"
@@ -62,7 +62,7 @@ def test_a_reviewer_sees_what_changes_and_a_click_on_approve_takes_it_live_and_a
     tasks = tasks_of(airflow, dag_id, run_id)
     assert started(tasks["announce", -1]) >= completed_at(emulator, "contoso-web")
     assert airflow.xcom(tasks["approve", -1])["chosen_options"] == ["Approve"]
-    # The asset has started the Dag of those who announce.
+    # The asset has started the Dag `announce`.
     wait_for(lambda: bool(airflow.runs_of("announce")), "the Dag announce to be started", seconds=60)
     [announcing] = airflow.runs_of("announce")
     assert airflow.wait_for_run("announce", announcing["dag_run_id"]) == "success"
@@ -71,11 +71,11 @@ def test_a_reviewer_sees_what_changes_and_a_click_on_approve_takes_it_live_and_a
     assert told == [f"{link} is live, by run {run_id} of release_offer"]
 
 
-def test_a_click_on_reject_takes_nothing_live_skips_the_rest_and_leaves_who_it_was(
+def test_reject_skips_the_go_live_and_records_the_user(
     airflow: LocalAirflow, emulator: Emulator, runs: RunOf, page: Page, keep: Keep
 ) -> None:
     dag_id, run_id = runs["rejected"]
-    open_question(page, airflow, dag_id, run_id)
+    open_approval_page(page, airflow, dag_id, run_id)
     expect(page.get_by_role("code").filter(has_text="+description: Your blog")).to_be_visible()
     keep("approval")
 

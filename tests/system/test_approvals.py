@@ -1,4 +1,4 @@
-"""Approvals of several offers at once, and of what is no longer what was approved."""
+"""Approvals of several offers at once, and of an offer that changes after the request for approval."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_of_mapped_offers_only_the_approved_one_goes_live(
         "go_live": "skipped",
     }
     assert set(lanes[1].values()) == {"success"}
-    # Downstream of the group, what wants all offers to be live is skipped, what wants one of them runs.
+    # Downstream of the group, the task that requires all offers is skipped; the task that requires one runs.
     after = states_of(airflow, *run)
     assert after["announce"] == "skipped"
     assert after["announce_those_that_are_live"] == "success"
@@ -52,7 +52,7 @@ def test_of_mapped_offers_only_the_approved_one_goes_live(
             assert ("lane-rejected", "lane-approved")[index] in task["rendered_map_index"], task_id
 
 
-def test_what_was_published_while_the_approval_was_awaited_does_not_go_live(
+def test_version_published_during_the_approval_does_not_go_live(
     airflow: LocalAirflow, emulator: Emulator, runs: RunOf, hook: CloudPartnerHook
 ) -> None:
     run = runs["outdated"]

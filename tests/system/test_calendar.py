@@ -1,4 +1,4 @@
-"""Backfills of days that were missed."""
+"""Backfills of missed days."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ IMAGES = "microsoft-azure-virtualmachines.vmImages"
 
 
 def run_on(airflow: LocalAirflow, day: int) -> tuple[str, str]:
-    """Dag and run of a day of the March of the example's calendar."""
+    """Dag and run of a day in March in the example's calendar."""
     [run_id] = [
         run["dag_run_id"]
         for run in airflow.runs_of(CALENDAR)
@@ -38,19 +38,19 @@ def run_on(airflow: LocalAirflow, day: int) -> tuple[str, str]:
 
 
 def images_of_go_lives(emulator: Emulator, hook: CloudPartnerHook, offer_id: str) -> list[set[str]]:
-    """Which images customers could choose after each go-live that completed, in the order of their start."""
+    """The images available to customers after each completed go-live, in the order of their start."""
     lives = [
         operation
         for operation in reversed(emulator.offers()[f"contoso/{offer_id}"]["operations"])
         if operation["submissionType"] == "goLive" and operation["submissionState"] in SUCCESS
     ]
     found = [hook.get_offer(offer_id, version=live["publishingVersion"]).definition for live in lives]
-    # What was live before the first day has no images.
+    # The version that was live before the first day has no images.
     return [images for one in found if (images := set(one["plans"][0].get(IMAGES, {})))]
 
 
 @pytest.mark.timeout(400)
-def test_a_backfill_releases_what_was_due_on_its_days_and_nothing_on_the_others(
+def test_backfill_releases_only_the_offers_due_on_each_day(
     airflow: LocalAirflow, emulator: Emulator, hook: CloudPartnerHook, runs: RunOf
 ) -> None:
     assert [airflow.wait_for_run(*run_on(airflow, day)) for day in (1, 2, 3)] == ["success"] * 3

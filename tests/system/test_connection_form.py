@@ -1,4 +1,4 @@
-"""The connection's form in Airflow's UI: made, tested and changed there, as a platform engineer does."""
+"""The connection form in Airflow's UI: a platform engineer creates, tests and changes a connection."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def row(page: Page, conn_id: str) -> Locator:
     return page.get_by_role("row").filter(has_text=conn_id)
 
 
-def test_the_form_has_a_label_and_a_help_text_for_each_field_and_hides_the_secret(
+def test_form_labels_and_explains_each_field_and_hides_the_secret(
     airflow: LocalAirflow, page: Page, keep: Keep
 ) -> None:
     form = open_form(page, airflow, "looked_at")
@@ -102,7 +102,7 @@ def test_a_connection_made_with_the_form_is_tested_with_a_click(
     wanted = emulator.connection | changes
     host = urlsplit(wanted["host"])
     form = open_form(page, airflow, conn_id)
-    # The button of Airflow 3.3.1 and 3.3.2 tests only what has a port.
+    # The button of Airflow 3.3.1 and 3.3.2 tests only connections with a port.
     form.locator("input[name=host]").fill(f"{host.scheme}://{host.hostname}")
     form.locator("input[name=port]").fill(str(host.port))
     form.locator("input[name=login]").fill(wanted["login"])
@@ -121,7 +121,7 @@ def test_a_connection_made_with_the_form_is_tested_with_a_click(
 
 
 @needs_test_connection
-def test_a_change_with_the_form_keeps_what_it_does_not_show(
+def test_saving_the_form_keeps_settings_that_it_does_not_show(
     airflow: LocalAirflow, emulator: Emulator, page: Page
 ) -> None:
     proxies = {"https": "http://somebody:topsecret@proxy.example:8080"}

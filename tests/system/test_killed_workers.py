@@ -22,7 +22,7 @@ pytestmark = [
 
 
 def hide_operations(emulator: Emulator, offer_id: str, lookups: int) -> None:
-    """Let the offer's list be empty in the lookups after the first one."""
+    """Return an empty list of operations in some lookups after the first one."""
     path = f"/{offer_id}/submissions"
     emulator.inject(method="GET", path=path, skip=1, count=lookups, replace={"body": "[]"})
 

@@ -1,4 +1,4 @@
-"""What a release manager sees of a task: its links, its name, and why it was skipped."""
+"""Task details in the UI for a release manager: links, name, and the reason for a skip."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def open_task(
 def check_links(
     page: Page, airflow: LocalAirflow, run: tuple[str, str], task_id: str, index: int = -1, **links: str
 ) -> None:
-    """Check that a task instance's page has these links to pages of its offer, and no other."""
+    """Check that the page of a task instance has exactly these links to pages of its offer."""
     open_task(page, airflow, run, task_id, index, "/details")
     expect(page.get_by_role("link", name="Partner Center")).to_have_attribute("href", PARTNER_CENTER)
     for name in ("preview", "live"):
@@ -64,7 +64,7 @@ def test_the_instances_of_a_mapped_task_are_listed_by_their_offers(
     reason="its triggerer now and then writes the last lines of a trigger into its own log",
     strict=False,
 )
-def test_the_log_of_a_wait_tells_the_story_of_the_release(
+def test_log_of_a_wait_shows_the_progress_of_the_release(
     airflow: LocalAirflow, runs: RunOf, page: Page, keep: Keep
 ) -> None:
     run = runs["many"]
@@ -84,11 +84,11 @@ def test_a_mapped_task_is_named_by_its_offer_and_links_to_its_pages(
         check_links(page, airflow, run, "wait", index, **pages)
         expect(page.get_by_text(f"wait [contoso/{offer}]")).to_be_visible()
         keep("links")
-        # It ended when the go-live had begun.
+        # `go_live` succeeds as soon as the operation has started.
         check_links(page, airflow, run, "go_live", index, preview=pages["preview"])
 
 
-def test_a_release_links_to_the_preview_when_it_is_ready_and_to_the_live_listing_when_it_is_live(
+def test_release_links_to_the_preview_and_then_to_the_live_listing(
     airflow: LocalAirflow, runs: RunOf, page: Page
 ) -> None:
     run = runs["many"]
@@ -104,9 +104,7 @@ def test_a_publish_that_failed_links_to_no_preview(airflow: LocalAirflow, runs: 
     check_links(page, airflow, run, "release_offer.publish")
 
 
-def test_while_a_task_waits_for_the_go_live_it_links_to_the_preview_only(
-    airflow: LocalAirflow, page: Page
-) -> None:
+def test_task_waiting_for_a_go_live_links_only_to_the_preview(airflow: LocalAirflow, page: Page) -> None:
     run = ("go_live_then_wait", airflow.trigger("go_live_then_wait", {"offer": "offer-watched"}))
     wait_for(
         lambda: tasks_of(airflow, *run).get(("wait", -1), {}).get("state") == "deferred",
@@ -124,7 +122,7 @@ def test_a_go_live_that_failed_links_to_no_live_listing(
     check_links(page, airflow, run, "wait", preview="contoso.offer-failing-preview")
 
 
-def test_what_is_live_already_links_to_it_and_says_why_it_was_skipped(
+def test_skipped_live_offer_links_to_its_listing_and_shows_the_reason(
     airflow: LocalAirflow, runs: RunOf, page: Page
 ) -> None:
     run = runs["unchanged"]

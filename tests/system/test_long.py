@@ -40,7 +40,7 @@ def _begun(fifty: tuple[str, str], ten_days: None) -> None:
     """Both at once, since they mostly wait."""
 
 
-def test_of_fifty_offers_in_one_run_all_but_those_that_fail_go_live_exactly_once(
+def test_fifty_offers_go_live_once_each_except_the_failing_ones(
     airflow: LocalAirflow, emulator: Emulator, fifty: tuple[str, str]
 ) -> None:
     assert airflow.wait_for_run(*fifty, seconds=900) == "failed"
@@ -69,7 +69,7 @@ def test_of_fifty_offers_in_one_run_all_but_those_that_fail_go_live_exactly_once
     )
 
 
-def test_days_side_by_side_release_in_their_order_go_on_after_a_failure_and_repeat_nothing(
+def test_parallel_days_release_in_order_and_resume_after_a_failure(
     airflow: LocalAirflow, emulator: Emulator, hook: CloudPartnerHook
 ) -> None:
     # A day in the middle fails.
@@ -90,7 +90,7 @@ def test_days_side_by_side_release_in_their_order_go_on_after_a_failure_and_repe
     assert airflow.wait_for_run(*failing, seconds=900) == "success"
     assert airflow.wait_for_run(*next_one, seconds=900) == "success"
     for offer_id, versions in DUE.items():
-        # Each go-live brought its own day's image, and those of the days before.
+        # Each go-live added the image of its own day to the images of the earlier days.
         expected = [set(versions[: number + 1]) for number in range(len(versions))]
         assert images_of_go_lives(emulator, hook, offer_id) == expected
         assert is_live(emulator, offer_id)

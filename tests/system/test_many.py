@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.timeout(400)
 
 
-def test_one_that_fails_stops_none_of_the_others_is_named_and_goes_live_after_it_was_cleared(
+def test_failing_offer_stops_no_other_and_goes_live_once_cleared(
     airflow: LocalAirflow, emulator: Emulator, runs: RunOf
 ) -> None:
     run = runs["many"]
@@ -50,7 +50,7 @@ def test_one_that_fails_stops_none_of_the_others_is_named_and_goes_live_after_it
     )
 
 
-def test_a_live_offer_whose_changes_the_service_refuses_to_publish_does_not_pass_for_released(
+def test_live_offer_with_refused_changes_is_not_reported_as_released(
     airflow: LocalAirflow, emulator: Emulator, runs: RunOf
 ) -> None:
     run = runs["many, refused"]
@@ -71,7 +71,7 @@ def test_a_live_offer_whose_changes_the_service_refuses_to_publish_does_not_pass
     ("name", "offer_id"),
     [("unchanged", "unchanged"), ("unchanged, not migrated", "unchanged-classic")],
 )
-def test_a_live_offer_that_has_nothing_new_is_skipped_with_what_is_downstream_and_nothing_is_sent(
+def test_unchanged_live_offer_is_skipped_and_nothing_is_sent(
     airflow: LocalAirflow, emulator: Emulator, runs: RunOf, name: str, offer_id: str
 ) -> None:
     assert airflow.wait_for_run(*runs[name]) == "success"

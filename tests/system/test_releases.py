@@ -44,7 +44,7 @@ def was_deferred(airflow: LocalAirflow, task: dict[str, Any]) -> bool:
         ("in the same task, not migrated", "offer-5", True),
     ],
 )
-def test_an_announcement_runs_once_the_service_said_completed_and_not_before(
+def test_announcement_runs_only_after_the_operation_completed(
     airflow: LocalAirflow, emulator: Emulator, runs: RunOf, name: str, offer_id: str, deferred: bool
 ) -> None:
     assert airflow.wait_for_run(*runs[name]) == "success"
@@ -78,7 +78,7 @@ def test_the_example_dag_takes_mapped_offers_of_both_kinds_live(
     assert airflow.xcom(tasks["wait", 2])["status"] == "succeeded"
 
 
-def test_tasks_that_are_mapped_one_by_one_hand_on_both_forms_of_location(
+def test_mapped_tasks_pass_on_both_forms_of_location(
     airflow: LocalAirflow, emulator: Emulator, runs: RunOf
 ) -> None:
     assert airflow.wait_for_run(*runs["mapped"]) == "success"
@@ -91,9 +91,7 @@ def test_tasks_that_are_mapped_one_by_one_hand_on_both_forms_of_location(
     assert [go_lives(emulator, offer_id) for offer_id in ("offer-6", "offer-7")] == [1, 1]
 
 
-def test_a_failed_operation_fails_the_wait_without_retries_and_is_not_announced(
-    airflow: LocalAirflow, runs: RunOf
-) -> None:
+def test_failed_operation_fails_the_wait_without_retries(airflow: LocalAirflow, runs: RunOf) -> None:
     assert airflow.wait_for_run(*runs["failing"]) == "failed"
 
     tasks = tasks_of(airflow, *runs["failing"])
@@ -136,7 +134,7 @@ def test_an_operation_that_is_finished_already_causes_no_deferral(
     assert airflow.xcom(wait)["progress_percentage"] == 100
 
 
-def test_a_wait_survives_the_death_of_the_triggerer_and_the_expiry_of_its_token(
+def test_wait_survives_a_triggerer_crash_and_an_expired_token(
     airflow: LocalAirflow, emulator: Emulator
 ) -> None:
     run_id = airflow.trigger("go_live_then_wait", {"offer": "offer-9"})

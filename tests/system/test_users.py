@@ -1,4 +1,4 @@
-"""What users do to a release while it waits in the triggerer, and what becomes of it at the service."""
+"""User actions on a release that waits in the triggerer, and their effect on the operation at the service."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ ENDS_THE_TRIGGER = (mark_failed, mark_success, clear, delete_run)
 
 @dataclass(frozen=True)
 class Case:
-    """A run, and what a user does to a task of it once that waits in the triggerer; None if it may not."""
+    """A run, and the user action on its deferred task; no `act` if no user acts on the task."""
 
     dag_id: str
     offer_id: str
@@ -95,15 +95,15 @@ CASES = {
 }
 
 
-#: For how many seconds the service keeps its next answer back when somebody acts: longer than Airflow waits
-#: before it interrupts `on_kill`, and longer than the next try needs to begin.
+#: Seconds by which the service delays its next response after the user action: longer than Airflow waits
+#: before it interrupts `on_kill`, and longer than the next try needs to start.
 HOLDS = {"failed, canceling, slow": 3, "cleared, canceling": 10}
 
 
 @pytest.fixture(scope="module")
 def acted(airflow: LocalAirflow, emulator: Emulator) -> RunOf:
     """Start all runs, act on each once it waits, then restart the triggerer; Dag and run by name."""
-    # The answer is lost, and the try can't find out what became of the go-live.
+    # The response is lost, and the lookup of the go-live fails.
     emulator.inject(method="POST", path="/user-retried/golive$", close="after")
     emulator.inject(method="GET", path="/user-retried/submissions", skip=1, status=403)
     runs = {
@@ -129,7 +129,7 @@ def acted(airflow: LocalAirflow, emulator: Emulator) -> RunOf:
     ended = [ti for name, ti in waits.items() if CASES[name].act in ENDS_THE_TRIGGER]
     wait_for(
         lambda: all(TRIGGER_ENDED in airflow.task_log(ti) for ti in ended),
-        "the triggerer to have ended what was acted on",
+        "the triggers of these tasks to end",
         seconds=60,
     )
     with suppress(TimeoutError):  # the tests say so
@@ -143,12 +143,12 @@ TRIGGER_ENDED = "trigger completed"
 
 
 def starts(airflow: LocalAirflow, ti: dict[str, Any]) -> int:
-    """How often triggerers began with a task's waits."""
+    """How often triggerers started the triggers of a task."""
     return len(re.findall(r"trigger \S+ \(ID \d+\) starting", airflow.task_log(ti)))
 
 
 def sent(emulator: Emulator, name: str) -> list[str]:
-    """What was posted for a case's offer, in order."""
+    """The POST requests for a case's offer, in order."""
     return [path.rpartition("/")[2] for path in posts(emulator, CASES[name].offer_id)]
 
 
@@ -164,7 +164,7 @@ def wait_for_the_service(emulator: Emulator, name: str, state: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["failed", "failed, sensor"])
-def test_marked_failed_while_it_waits_it_goes_on_at_the_service(
+def test_go_live_continues_after_the_task_is_marked_failed(
     airflow: LocalAirflow, emulator: Emulator, acted: RunOf, name: str
 ) -> None:
     assert airflow.wait_for_run(*acted[name]) == "failed"
@@ -178,7 +178,7 @@ def test_marked_failed_while_it_waits_it_goes_on_at_the_service(
 
 
 @pytest.mark.parametrize("name", ["failed, canceling", "failed, canceling, slow"])
-def test_marked_failed_it_is_canceled_at_the_service_if_that_was_asked_for(
+def test_go_live_is_canceled_with_cancel_on_kill_when_marked_failed(
     airflow: LocalAirflow, emulator: Emulator, acted: RunOf, name: str
 ) -> None:
     assert airflow.wait_for_run(*acted[name]) == "failed"
@@ -189,7 +189,7 @@ def test_marked_failed_it_is_canceled_at_the_service_if_that_was_asked_for(
 
 
 @pytest.mark.parametrize("name", ["succeeded", "succeeded, canceling"])
-def test_marked_as_success_it_is_announced_at_once_and_never_canceled(
+def test_marked_as_success_is_announced_at_once_and_never_canceled(
     airflow: LocalAirflow, emulator: Emulator, acted: RunOf, name: str
 ) -> None:
     assert airflow.wait_for_run(*acted[name]) == "success"
@@ -202,7 +202,7 @@ def test_marked_as_success_it_is_announced_at_once_and_never_canceled(
 
 
 @pytest.mark.parametrize("name", ["cleared", "cleared, canceling"])
-def test_cleared_while_it_waits_it_goes_live_once(
+def test_task_cleared_while_it_waits_goes_live_once(
     airflow: LocalAirflow, emulator: Emulator, acted: RunOf, name: str
 ) -> None:
     assert airflow.wait_for_run(*acted[name]) == "success"
@@ -217,7 +217,7 @@ def test_cleared_while_it_waits_it_goes_live_once(
     assert started(tasks["announce", -1]) >= completed_at(emulator, CASES[name].offer_id)
 
 
-def test_while_the_dag_is_paused_the_wait_goes_on_and_what_follows_once_it_is_not(
+def test_wait_continues_while_the_dag_is_paused(
     airflow: LocalAirflow, emulator: Emulator, acted: RunOf
 ) -> None:
     run = acted["paused"]
@@ -232,7 +232,7 @@ def test_while_the_dag_is_paused_the_wait_goes_on_and_what_follows_once_it_is_no
     assert tasks_of(airflow, *run)["go_live", -1]["try_number"] == 1
 
 
-def test_when_its_run_is_deleted_it_goes_on_at_the_service(
+def test_go_live_continues_after_its_run_is_deleted(
     airflow: LocalAirflow, emulator: Emulator, acted: RunOf
 ) -> None:
     with pytest.raises(urllib.error.HTTPError, match="404"):
@@ -262,7 +262,7 @@ def test_execution_timeout_ends_a_deferred_wait(
     assert sent(emulator, name) == requests
 
 
-def test_a_sensor_that_gives_up_fails_or_skips_what_is_downstream_deferred_or_not(
+def test_sensor_timeout_fails_or_skips_the_downstream_tasks(
     airflow: LocalAirflow, emulator: Emulator, acted: RunOf
 ) -> None:
     run = acted["impatient"]
@@ -288,7 +288,7 @@ def test_a_sensor_that_gives_up_fails_or_skips_what_is_downstream_deferred_or_no
     assert (sent(emulator, "impatient"), ends(emulator, "impatient")) == (["golive"], ["running"])
 
 
-def test_a_try_that_failed_after_its_request_leaves_its_go_live_to_the_next_one(
+def test_retry_adopts_the_go_live_of_the_failed_try(
     airflow: LocalAirflow, emulator: Emulator, acted: RunOf
 ) -> None:
     assert airflow.wait_for_run(*acted["retried"]) == "success"
@@ -299,7 +299,7 @@ def test_a_try_that_failed_after_its_request_leaves_its_go_live_to_the_next_one(
     assert (sent(emulator, "retried"), ends(emulator, "retried")) == (["golive"], ["completed"])
 
 
-def test_a_restart_of_the_triggerer_cancels_nothing_and_the_wait_goes_on(
+def test_triggerer_restart_cancels_nothing_and_the_wait_continues(
     airflow: LocalAirflow, emulator: Emulator, acted: RunOf
 ) -> None:
     assert airflow.wait_for_run(*acted["restarted"]) == "success"
@@ -311,7 +311,7 @@ def test_a_restart_of_the_triggerer_cancels_nothing_and_the_wait_goes_on(
     assert started(tasks["announce", -1]) >= completed_at(emulator, "user-restarted")
 
 
-def test_a_triggerer_that_stalled_until_another_took_over_cancels_nothing(
+def test_stalled_triggerer_that_was_replaced_cancels_nothing(
     airflow: LocalAirflow, emulator: Emulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = "users_release_canceling", airflow.trigger("users_release_canceling", {"offer": "user-stalled"})

@@ -1,4 +1,4 @@
-"""What the tests of whole Dags look at: tasks in Airflow, operations at the service."""
+"""Helpers for the tests of whole Dags: read tasks in Airflow and operations at the service."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def accepted(emulator: Emulator, offer_id: str) -> dict[str, int]:
-    """How many publishes and go-lives of an offer the service accepted, of those that were sent."""
+    """How many publish and go-live requests for an offer the service accepted."""
     return {
         verb: sum(post["effect"] for post in emulator.requests(method="POST", path=f"/{offer_id}/{verb}$"))
         for verb in ("publish", "golive")
@@ -26,7 +26,7 @@ def go_lives(emulator: Emulator, offer_id: str) -> int:
 
 
 def posts(emulator: Emulator, offer_id: str) -> list[str]:
-    """What was posted for an offer, accepted or not; with an expired token it doesn't count."""
+    """The POST requests for an offer, accepted or not, except requests with an expired token."""
     sent = emulator.requests(method="POST", path=f"/offers/{offer_id}/")
     return [post["path"] for post in sent if post["status"] != 401]
 
@@ -38,7 +38,7 @@ def slots(emulator: Emulator, offer_id: str) -> dict[str, int | None]:
 
 
 def is_live(emulator: Emulator, offer_id: str) -> bool:
-    """Whether production has something, and just what the preview has."""
+    """Whether production has a version, and the same one as the preview."""
     versions = slots(emulator, offer_id)
     return versions["production"] is not None and versions["production"] == versions["preview"]
 

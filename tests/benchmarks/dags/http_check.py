@@ -1,4 +1,4 @@
-"""What the HTTP provider's trigger asks of each answer; it imports this module anew at each poll."""
+"""Response check for the HTTP provider's trigger, which imports this module again at each poll."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ if TYPE_CHECKING:
 
 
 def is_completed(response: requests.Response) -> bool:
-    """Whether an operation, as it was answered, completed."""
+    """Whether the response reports a completed operation."""
     return bool(response.json()["status"] == "completed")
 
 
 async def ais_completed(response: requests.Response) -> bool:
-    """Whether an operation, as it was answered, completed; the trigger wants a coroutine."""
+    """Whether the response reports a completed operation; the trigger requires a coroutine."""
     return is_completed(response)

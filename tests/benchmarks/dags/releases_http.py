@@ -1,8 +1,8 @@
-"""The same releases with Airflow's HTTP provider, as somebody would write them without this one.
+"""The same releases with Airflow's HTTP provider, as a user would write them without this provider.
 
-`HttpSensor(deferrable=True)` can't be used as it is: its trigger takes any answer but a 404 for the end, and
-with a `response_check` it waits in a worker after all. `HttpEventTrigger` of the same provider does read the
-answers; so the sensor polls once in the worker, as `HttpSensor` does, and defers to that one.
+`HttpSensor(deferrable=True)` does not fit: its trigger treats any response except a 404 as completion, and
+with a `response_check` it waits in a worker. `HttpEventTrigger` of the same provider reads the responses.
+Therefore, the sensor polls once in the worker, as `HttpSensor` does, and defers to `HttpEventTrigger`.
 """
 
 from __future__ import annotations

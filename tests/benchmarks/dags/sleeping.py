@@ -1,4 +1,4 @@
-"""A trigger that does nothing: what a triggerer costs that has only to hold its triggers.
+"""A trigger that does nothing, to measure the cost of a triggerer that only holds its triggers.
 
 Airflow's own `DateTimeTrigger` is no such measure: it logs a line every ten seconds, and at last each second.
 """

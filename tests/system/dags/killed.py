@@ -23,7 +23,7 @@ def die_once(context: Any, result: Any) -> None:
 
 @task
 def announce(what: Any) -> Any:
-    """Return the Location that the task before returned."""
+    """Return the Location from the previous task."""
     return what
 
 

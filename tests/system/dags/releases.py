@@ -1,4 +1,4 @@
-"""Release Dags in the shapes that users write them; which offer is said by each run's conf."""
+"""Release Dags in the shapes that users write; each run's conf names the offer."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from airflow_provider_cpp.operators.cloud_partner import GoLiveOperator
 from airflow_provider_cpp.sensors.cloud_partner import OperationSensor
 
 OFFER = "{{ params.offer }}"
-# Between two polls: longer than a busy scheduler needs to learn that a task waits. One that goes on before
-# is taken for dead, and retried.
+# Seconds between polls: longer than a busy scheduler needs to record a deferral. Airflow treats a task that
+# resumes earlier as dead and retries it.
 SECONDS = 10
-# Retries that would be seen: a failed operation must not use them.
+# Retries that the tests can detect: a failed operation must not use them.
 PATIENCE = {"retries": 2, "retry_delay": timedelta(seconds=1)}
 
 
 @task
 def announce(what: Any) -> Any:
-    """Hand on what the task before returned."""
+    """Return the result of the previous task."""
     return what
 
 
@@ -51,7 +51,7 @@ def wait_in_the_same_task() -> None:
 
 @dag(schedule=None, params={"location": ""}, default_args=PATIENCE)
 def wait_only() -> None:
-    """Wait on an operation that somebody else began."""
+    """Wait for an operation that another client started."""
     wait = OperationSensor(task_id="wait", operation_location="{{ params.location }}", poke_interval=SECONDS)
     announce(wait.output)
 

@@ -1,4 +1,4 @@
-"""Releases that somebody acts on while they wait; which offer is said by each run's conf."""
+"""Releases that a user acts on while they wait; each run's conf names the offer."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from airflow_provider_cpp.operators.cloud_partner import GoLiveOperator
 from airflow_provider_cpp.sensors.cloud_partner import OperationSensor
 
 OFFER = "{{ params.offer }}"
-# Longer than a busy scheduler needs to learn that a task is deferred: one that goes on before, fails.
+# Longer than a busy scheduler needs to record a deferral: a task that resumes earlier fails.
 POKE_INTERVAL = 10
-# For a wait that is to be given up: later than the first poll of the triggerer.
+# Time limit of a wait that must time out: later than the first poll of the triggerer.
 TOO_SHORT = timedelta(seconds=20)
-# Retries that would be seen.
+# Retries that the tests can detect.
 PATIENCE = {"retries": 2, "retry_delay": timedelta(seconds=1)}
 
 
 @task
 def announce(what: Any) -> Any:
-    """Hand on what the task before returned."""
+    """Return the result of the previous task."""
     return what
 
 
 def release(dag_id: str, **how: Any) -> None:
-    """Make a Dag that goes live and waits for it in one task, and announces it."""
+    """Create a Dag that takes an offer live and waits in one task, and announces the release."""
 
     @dag(dag_id=dag_id, schedule=None, params={"offer": ""}, default_args=PATIENCE)
     def go_live_and_announce() -> None:
@@ -40,7 +40,7 @@ def release(dag_id: str, **how: Any) -> None:
 
 @dag(schedule=None, params={"offer": ""}, default_args=PATIENCE)
 def users_lose_patience() -> None:
-    """Wait for one operation in several ways, and give up."""
+    """Wait for one operation in several ways, until the sensors time out."""
     live = GoLiveOperator(task_id="go_live", offer_id=OFFER)
     ways: dict[str, dict[str, Any]] = {
         "deferred": {"timeout": TOO_SHORT, "poke_interval": POKE_INTERVAL},

@@ -1,4 +1,4 @@
-"""A whole release without approval; which offer is said by each run's conf."""
+"""A whole release without approval; each run's conf names the offer."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from airflow.providers.common.compat.sdk import dag, task
 
 from airflow_provider_cpp.task_groups import release_offer
 
-# Longer than a busy scheduler needs to learn that a task is deferred: one that goes on before, fails.
+# Longer than a busy scheduler needs to record a deferral: a task that resumes earlier fails.
 POKE_INTERVAL = 10
 
 
 @task
 def announce() -> None:
-    """Tell the world."""
+    """Announce the release."""
 
 
 @dag(schedule=None, params={"offer": ""})
