@@ -70,7 +70,7 @@ def test_log_of_a_wait_shows_the_progress_of_the_release(
     run = runs["many"]
     airflow.wait_for_run(*run)
     open_task(page, airflow, run, "release_offer.publish", 0)
-    expect(page.get_by_text(f"{MANY[0]}: Publisher signoff").first).to_be_visible()
+    expect(page.get_by_text(f"{MANY[0]}: step Publisher signoff").first).to_be_visible()
     keep("log")
 
 
