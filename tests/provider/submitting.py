@@ -50,6 +50,12 @@ def operator(verb: str, offer: str, **arguments: Any) -> Any:
     return OPERATORS[verb](task_id=verb, offer_id=offer, **{**short, **arguments})
 
 
+def start_directly(verb: str, offer: str) -> str:
+    """Start an operation as another client does, from any thread. Airflow 2 runs operators in one thread only."""
+    hook = CloudPartnerHook()
+    return hook.go_live(offer) if verb == "golive" else hook.publish(offer)
+
+
 def posts(emulator: Emulator, verb: str = "golive") -> list[dict[str, Any]]:
     return emulator.requests(method="POST", path=f"/{verb}$")
 

@@ -26,6 +26,7 @@ from submitting import (
     operator,
     overtaken,
     posts,
+    start_directly,
     states,
     statuses,
 )
@@ -226,7 +227,7 @@ def test_operation_of_another_client_is_adopted_after_a_conflict(
     outdated = listed(offer)
 
     def act() -> None:
-        operator(verb, offer).execute({"ti": None})
+        start_directly(verb, offer)
         if lookups:
             freeze_list(emulator, outdated, count=lookups)
 
@@ -242,7 +243,7 @@ def test_operation_of_another_client_is_a_conflict_with_fail(
 ) -> None:
     task = operator(verb, offer, if_running="fail")
     with pytest.raises(ConflictError, match=f"a {KINDS[verb]} runs on it"):
-        overtaken(emulator, connect, tmp_path, task, lambda: operator(verb, offer).execute({"ti": None}))
+        overtaken(emulator, connect, tmp_path, task, lambda: start_directly(verb, offer))
     assert effects(emulator, verb) == 1
 
 
