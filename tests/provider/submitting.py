@@ -51,7 +51,7 @@ def operator(verb: str, offer: str, **arguments: Any) -> Any:
 
 
 def start_directly(verb: str, offer: str) -> str:
-    """Start an operation as another client does, from any thread. Airflow 2 runs operators in one thread only."""
+    """Start an operation as another client does, from any thread; Airflow 2 runs operators in one only."""
     hook = CloudPartnerHook()
     return hook.go_live(offer) if verb == "golive" else hook.publish(offer)
 
