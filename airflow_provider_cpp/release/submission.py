@@ -344,6 +344,7 @@ class Submitter(ABC):
         A refusal, too, may be the result of an earlier request that had its effect.
 
         :raises ConflictError: an operation is running that is not to be adopted
+        :raises CloudPartnerError: an operation succeeded whose effect does not hold; the next attempt decides
         """
         if not self._in_doubt:
             self.journal.refused()
@@ -354,7 +355,12 @@ class Submitter(ABC):
             found = self._look_up(self._is_new, lookup.LONG_DELAYS if error.accepted else lookup.SHORT_DELAYS)
             if found is None:
                 return None
-            submission, (location, _) = found, self.offer.locate(found)
+            submission, (location, operation) = found, self.offer.locate(found)
+            if operation.status is OperationStatus.SUCCEEDED and not self.is_applied():
+                log.warning(
+                    "%s: %s does not have the effect of the request.", self.offer, describe(submission)
+                )
+                raise error
             self._refuse_if_stale(submission)
         else:
             return None
