@@ -409,9 +409,11 @@ class Submitter(ABC):
         """Return whether a request of this task may have started an operation.
 
         The known ids may be incomplete, because the list was out of date. So an operation that has ended is
-        new only if it ended since the Dag run started.
+        new only if it ended since the Dag run started, and did not fail before the request.
         """
         if not self.matches(submission) or submission.id in self._known_ids:
+            return False
+        if submission.status in _NEVER_ADOPTED and not self._ended_at.isdisjoint(self._paths(submission)):
             return False
         return submission.is_running or (bool(submission.id) and self._is_of_this_run(submission))
 

@@ -169,6 +169,19 @@ def test_recorded_operation_without_success_is_started_again(
     assert (states(emulator, offer)[1], statuses(emulator)) == (end, [202, 202])
 
 
+@migrated_or_not
+def test_recorded_failure_is_not_taken_for_the_lost_request(
+    emulator: Emulator, context: Context, kind: str
+) -> None:
+    offer = f"failing{kind}"
+    operator("golive", offer).execute(context)
+    eventually(lambda: state_of(emulator, offer) == "failed")
+    freeze_list(emulator, count=2)
+    emulator.inject(path="golive$", status=500)
+    assert operator("golive", offer).execute(context) == location_of(emulator, offer)
+    assert statuses(emulator) == [202, 500, 202]
+
+
 def test_recorded_operation_that_the_service_lost_is_started_again(
     emulator: Emulator, context: Context, store: Store, log: Log
 ) -> None:
