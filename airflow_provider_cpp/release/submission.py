@@ -165,7 +165,10 @@ class Submitter(ABC):
         return None
 
     def _reconnect_to(self, location: str, entry: Entry) -> str | None:
-        """Return the recorded Location, if its operation is to be adopted."""
+        """Return the recorded Location, if its operation is to be adopted.
+
+        :raises CloudPartnerError: this is a retry, and the service does not show the operation
+        """
         for _ in poll_delays(lookup.LONG_DELAYS):
             try:
                 operation = self.offer.get_operation(location)
@@ -179,6 +182,12 @@ class Submitter(ABC):
                 )
                 return location
             return None
+        if entry.is_retry:
+            raise CloudPartnerError(
+                f"{self.offer}: the service accepted the {self.verb} {location}, but answers 404 Not Found "
+                "for it. No request was sent again. Retry the task later; to start a new operation, clear "
+                "the task."
+            )
         log.warning("%s: the service does not show %s, which this task started.", self.offer, location)
         return None
 
