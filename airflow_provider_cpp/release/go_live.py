@@ -21,8 +21,8 @@ class GoLive(Submitter):
 
     verb = "go-live"
     stale_reason = (
-        "It takes another version live than the requested one. Wait until it has ended, or cancel it; then "
-        "review the preview again."
+        "It takes another version live than the requested one, or the preview slot shows no version. Wait "
+        "until it has ended, or cancel it; then review the preview again."
     )
 
     version: int | None = None
@@ -48,8 +48,9 @@ class GoLive(Submitter):
 
     def is_stale(self, running: Submission) -> bool:
         """Return whether a running go-live takes another version live: it takes the version in preview."""
-        preview = self.version and _version(self.offer.find_offer(slot="preview"))
-        return bool(preview) and preview != self.version
+        if self.version is None:
+            return False
+        return _version(self.offer.find_offer(slot="preview")) != self.version
 
     def check(self) -> None:
         """Raise a `ConflictError` if another version is in preview."""

@@ -165,7 +165,10 @@ class Submitter(ABC):
         return None
 
     def _reconnect_to(self, location: str, entry: Entry) -> str | None:
-        """Return the recorded Location, if its operation is to be adopted."""
+        """Return the recorded Location, if its operation is to be adopted.
+
+        :raises CloudPartnerError: this is a retry, and the service does not show the operation
+        """
         for _ in poll_delays(lookup.LONG_DELAYS):
             try:
                 operation = self.offer.get_operation(location)
@@ -179,6 +182,12 @@ class Submitter(ABC):
                 )
                 return location
             return None
+        if entry.is_retry:
+            raise CloudPartnerError(
+                f"{self.offer}: the service accepted the {self.verb} {location}, but answers 404 Not Found "
+                "for it. No request was sent again. Retry the task later; to start a new operation, clear "
+                "the task."
+            )
         log.warning("%s: the service does not show %s, which this task started.", self.offer, location)
         return None
 
@@ -344,6 +353,7 @@ class Submitter(ABC):
         A refusal, too, may be the result of an earlier request that had its effect.
 
         :raises ConflictError: an operation is running that is not to be adopted
+        :raises CloudPartnerError: an operation succeeded whose effect does not hold; the next attempt decides
         """
         if not self._in_doubt:
             self.journal.refused()
@@ -354,7 +364,12 @@ class Submitter(ABC):
             found = self._look_up(self._is_new, lookup.LONG_DELAYS if error.accepted else lookup.SHORT_DELAYS)
             if found is None:
                 return None
-            submission, (location, _) = found, self.offer.locate(found)
+            submission, (location, operation) = found, self.offer.locate(found)
+            if operation.status is OperationStatus.SUCCEEDED and not self.is_applied():
+                log.warning(
+                    "%s: %s does not have the effect of the request.", self.offer, describe(submission)
+                )
+                raise error
             self._refuse_if_stale(submission)
         else:
             return None
@@ -403,9 +418,11 @@ class Submitter(ABC):
         """Return whether a request of this task may have started an operation.
 
         The known ids may be incomplete, because the list was out of date. So an operation that has ended is
-        new only if it ended since the Dag run started.
+        new only if it ended since the Dag run started, and did not fail before the request.
         """
         if not self.matches(submission) or submission.id in self._known_ids:
+            return False
+        if submission.status in _NEVER_ADOPTED and not self._ended_at.isdisjoint(self._paths(submission)):
             return False
         return submission.is_running or (bool(submission.id) and self._is_of_this_run(submission))
 

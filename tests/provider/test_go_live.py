@@ -180,6 +180,20 @@ def test_version_that_is_not_in_preview_does_not_go_live(
     assert emulator.requests(method="POST", path="^/api/") == []
 
 
+@migrated_or_not
+@pytest.mark.parametrize("fault", [{"status": 404}, {"replace": {"body": "{}"}}], ids=["empty", "no version"])
+def test_running_go_live_of_an_unknown_version_is_not_adopted(
+    emulator: Emulator, context: Context, kind: str, fault: dict[str, Any]
+) -> None:
+    emulator.inject(path="slot/preview$", **fault)
+    with pytest.raises(ConflictError, match="the preview slot shows no version"):
+        go_live(f"going-live{kind}", version=2).execute(context)
+    assert go_live(f"going-live{kind}", version=2).execute(context) == location_of(
+        emulator, f"going-live{kind}"
+    )
+    assert posts(emulator) == []
+
+
 def test_version_check_survives_an_outage(emulator: Emulator, context: Context) -> None:
     emulator.inject(path="slot/preview$", status=503, count=2)
     assert go_live(version=2).execute(context)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -169,13 +170,40 @@ def test_recorded_operation_without_success_is_started_again(
     assert (states(emulator, offer)[1], statuses(emulator)) == (end, [202, 202])
 
 
+@migrated_or_not
+def test_recorded_failure_is_not_taken_for_the_lost_request(
+    emulator: Emulator, context: Context, kind: str
+) -> None:
+    offer = f"failing{kind}"
+    operator("golive", offer).execute(context)
+    eventually(lambda: state_of(emulator, offer) == "failed")
+    freeze_list(emulator, count=2)
+    emulator.inject(path="golive$", status=500)
+    assert operator("golive", offer).execute(context) == location_of(emulator, offer)
+    assert statuses(emulator) == [202, 500, 202]
+
+
+LOST = "/api/publishers/contoso/offers/slow/operations/1?api-version=2017-10-31"
+
+
+def test_retry_does_not_repeat_an_operation_that_the_service_lost(
+    emulator: Emulator, context: Context, store: Store
+) -> None:
+    store.set("cloud_partner_operation", {"location": LOST, "generation": 2})
+    reason = rf"contoso/slow: the service accepted the go-live {re.escape(LOST)}, but answers 404 Not Found"
+    with pytest.raises(CloudPartnerError, match=reason):
+        operator("golive", "slow").execute(context)
+    assert statuses(emulator) == []
+    assert store.get("cloud_partner_operation")["location"] == LOST
+
+
 def test_recorded_operation_that_the_service_lost_is_started_again(
     emulator: Emulator, context: Context, store: Store, log: Log
 ) -> None:
-    lost = "/api/publishers/contoso/offers/slow/operations/1?api-version=2017-10-31"
-    store.set("cloud_partner_operation", {"location": lost, "generation": 2})
+    store.set("cloud_partner_operation", {"location": LOST, "generation": 2})
+    clear(context)
     assert operator("golive", "slow").execute(context) == location_of(emulator, "slow")
-    assert log.containing(f"the service does not show {lost}")
+    assert log.containing(f"the service does not show {LOST}")
 
 
 # --- the record has no Location: it is unknown whether the request was sent ---

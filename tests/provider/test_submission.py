@@ -163,6 +163,24 @@ def test_old_success_that_is_listed_late_is_not_adopted(emulator: Emulator, cont
         operator("golive", "quick").execute(context)
 
 
+@migrated_or_not
+def test_success_of_an_older_version_is_not_the_lost_request(
+    emulator: Emulator, context: Context, kind: str
+) -> None:
+    offer, hook = f"quick{kind}", CloudPartnerHook()
+    hook.go_live(offer)
+    eventually(lambda: state_of(emulator, offer) == "completed")
+    hook.publish(offer)
+    eventually(lambda: hook.get_offer(offer, slot="preview").version == 3)
+    freeze_list(emulator, count=1)
+    emulator.inject(path="golive$", status=500)
+    with pytest.raises(CloudPartnerError, match="500"):
+        operator("golive", offer, version=3).execute(context)
+    assert statuses(emulator) == [202, 500]
+    assert operator("golive", offer, version=3).execute(context) == location_of(emulator, offer)
+    assert statuses(emulator) == [202, 500, 202]
+
+
 @slow_migrated
 def test_accepted_request_is_not_repeated_if_it_is_not_listed(
     emulator: Emulator, context: Context, verb: str, offer: str
