@@ -241,7 +241,7 @@ def run_started_at(dag_run: Any) -> datetime | None:
     """
     if getattr(dag_run, "clear_number", None) != 0:
         due = _moments(dag_run, "run_after")
-        # Airflow 2 has no `run_after`. The data interval of a manual run ends before the run was created, that
+        # Airflow 2 has no `run_after`. The data interval of a manual run ends before its creation; that
         # of a scheduled run ends after its `logical_date`.
         due = due or _moments(dag_run, "data_interval_end", "logical_date")
         if due:
