@@ -123,7 +123,7 @@ class UpdateOfferOperator(OfferOperator):
         publisher_id: str | XComArg | None = None,
         cloud_partner_conn_id: str | XComArg | None = DEFAULT_CONN_ID,
         definition: Change | XComArg,
-        if_match: str | XComArg = "etag",
+        if_match: str | XComArg | None = "etag",
         **kwargs: Any,
     ) -> None:
         super().__init__(
@@ -164,8 +164,6 @@ class UpdateOfferOperator(OfferOperator):
         from airflow_provider_cpp.release.update import OfferUpdate
 
         hook, publisher_id = self._open()
-        if not self.if_match:
-            raise ValueError(f"{self.subject}: if_match must be 'etag', '*' or an ETag; it is empty")
         refuse_redacted(self.subject, self.definition)
         update = OfferUpdate(hook, publisher_id, self.offer_id, self.if_match)
         offer = update.read()

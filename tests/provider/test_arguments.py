@@ -257,7 +257,7 @@ def test_template_in_default_args_is_rendered(emulator: Emulator, how: str, publ
 OPTIONAL = [
     (kind, name)
     for kind, name in TEMPLATED
-    if name in ("cloud_partner_conn_id", "publisher_id", "version", "slot", "notification_emails")
+    if name in ("cloud_partner_conn_id", "publisher_id", "version", "slot", "notification_emails", "if_match")
 ]
 
 
@@ -284,6 +284,7 @@ def test_a_literal_none_means_the_default(emulator: Emulator, kind: type[Any], n
         "cloud_partner_conn_id": "cloud_partner_default",
         "publisher_id": "contoso",
         "notification_emails": (),
+        "if_match": "etag",
     }
     assert getattr(task, name) == defaults.get(name)
 
