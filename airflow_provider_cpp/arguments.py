@@ -228,7 +228,7 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "until": tuple(SUCCESS_STATUSES),
 }
 #: Arguments for which None means the default.
-_OPTIONAL = ("publisher_id", "cloud_partner_conn_id", "version", "slot", "notification_emails")
+_OPTIONAL = ("publisher_id", "cloud_partner_conn_id", "version", "slot", "notification_emails", "if_match")
 _CURES = {
     "operation_location": " Pass the result of the task that starts the operation, for example "
     "operation_location=go_live.output. A task that was skipped, or that found the offer live, returns no "

@@ -239,9 +239,15 @@ def run_started_at(dag_run: Any) -> datetime | None:
     Clearing a run resets its `start_date`, but not the time when it was due. In a backfill, that time is long
     before the start.
     """
-    is_cleared = getattr(dag_run, "clear_number", None) != 0
-    due = ("run_after", "data_interval_end") if is_cleared else ()
-    for name in (*due, "start_date", "run_after"):
-        if isinstance(moment := getattr(dag_run, name, None), datetime):
-            return moment
-    return None
+    if getattr(dag_run, "clear_number", None) != 0:
+        due = _moments(dag_run, "run_after")
+        # Airflow 2 has no `run_after`. The data interval of a manual run ends before its creation; that
+        # of a scheduled run ends after its `logical_date`.
+        due = due or _moments(dag_run, "data_interval_end", "logical_date")
+        if due:
+            return max(due)
+    return next(iter(_moments(dag_run, "start_date", "run_after")), None)
+
+
+def _moments(dag_run: Any, *names: str) -> list[datetime]:
+    return [moment for name in names if isinstance(moment := getattr(dag_run, name, None), datetime)]

@@ -16,7 +16,6 @@ from airflow_provider_cpp.links.cloud_partner import PreviewLink as PreviewLink
 from airflow_provider_cpp.operators.base import OfferOperator, OperationOperator
 from airflow_provider_cpp.operators.offers import GetOfferOperator as GetOfferOperator
 from airflow_provider_cpp.operators.offers import UpdateOfferOperator as UpdateOfferOperator
-from airflow_provider_cpp.portal import requests as portal
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -103,8 +102,6 @@ class PublishOperator(OperationOperator):
         from airflow_provider_cpp.release.lookup import OfferOperations
         from airflow_provider_cpp.release.publish import Publish
 
-        # Raises an error for an invalid address before any request.
-        portal.publish(publisher_id, self.offer_id, notification_emails=self.notification_emails)
         publish = Publish(
             OfferOperations(hook, publisher_id, self.offer_id), notification_emails=self.notification_emails
         )
@@ -263,8 +260,6 @@ class CancelOperator(OperationOperator):
         from airflow_provider_cpp.release.cancellation import cancel
         from airflow_provider_cpp.release.lookup import OfferOperations
 
-        # Rejects an invalid address before any request.
-        portal.cancel(publisher_id, self.offer_id, notification_emails=self.notification_emails)
         canceled = cancel(
             OfferOperations(hook, publisher_id, self.offer_id),
             lambda: hook.cancel(self.offer_id, publisher_id, notification_emails=self.notification_emails),

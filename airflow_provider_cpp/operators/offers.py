@@ -123,7 +123,7 @@ class UpdateOfferOperator(OfferOperator):
         publisher_id: str | XComArg | None = None,
         cloud_partner_conn_id: str | XComArg | None = DEFAULT_CONN_ID,
         definition: Change | XComArg,
-        if_match: str | XComArg = "etag",
+        if_match: str | XComArg | None = "etag",
         **kwargs: Any,
     ) -> None:
         super().__init__(
@@ -136,11 +136,21 @@ class UpdateOfferOperator(OfferOperator):
         # Airflow would call a function in a template field; the field shows the function's name instead.
         self._function = definition if callable(definition) else None
         self.definition = definition if self._function is None else _name_of(self._function)
+        self._rendered: Any = None
         self.if_match = check_literal("if_match", if_match)
+
+    def _do_render_template_fields(self, parent: Any, *args: Any, **kwargs: Any) -> None:
+        super()._do_render_template_fields(parent, *args, **kwargs)
+        if parent is self and self._function is None:
+            # Airflow stores and shows the field, but masks credentials only in its first five levels.
+            self._rendered = self.definition
+            self.definition = redact(self.definition)
 
     def _check_rendered_arguments(self) -> None:
         if self._function is not None:
             self.definition = self._function
+        elif self._rendered is not None:
+            self.definition = self._rendered
         super()._check_rendered_arguments()
 
     def _is_permanent(self, error: Exception) -> bool:
@@ -154,8 +164,6 @@ class UpdateOfferOperator(OfferOperator):
         from airflow_provider_cpp.release.update import OfferUpdate
 
         hook, publisher_id = self._open()
-        if not self.if_match:
-            raise ValueError(f"{self.subject}: if_match must be 'etag', '*' or an ETag; it is empty")
         refuse_redacted(self.subject, self.definition)
         update = OfferUpdate(hook, publisher_id, self.offer_id, self.if_match)
         offer = update.read()

@@ -28,6 +28,7 @@ from airflow_provider_cpp.operators.cloud_partner import (
     UpdateOfferOperator,
 )
 from airflow_provider_cpp.sensors.cloud_partner import OfferStatusSensor, OperationSensor
+from airflow_provider_cpp.task_groups import release_offer
 from tests.versions import needs_airflow_3
 
 if TYPE_CHECKING:
@@ -223,10 +224,40 @@ def test_an_argument_that_is_computed_as_empty_is_an_error(
     assert len(emulator.requests()) == before
 
 
+@pytest.mark.parametrize(("kind", "name"), TEMPLATED)
+def test_none_in_a_text_template_is_an_error(emulator: Emulator, kind: type[Any], name: str) -> None:
+    with DAG("none", schedule=None) as dag:
+        kind(task_id="task", **POSSIBLE[kind] | {name: "{{ none }}"})
+    before = len(emulator.requests())
+    with pytest.raises(AirflowFailException, match=f"{name} of task must not be empty.*'None'"):
+        execute(dag)
+    assert len(emulator.requests()) == before
+
+
+@pytest.mark.parametrize("how", ["task", "mapped task", "mapped group"])
+@pytest.mark.parametrize("publisher", ["fabrikam", "", None])
+def test_template_in_default_args_is_rendered(emulator: Emulator, how: str, publisher: str | None) -> None:
+    with DAG("defaults", schedule=None, default_args={"publisher_id": "{{ x }}"}) as dag:
+        if how == "task":
+            GoLiveOperator(task_id="task", offer_id="slow", publisher_id=None)
+        elif how == "mapped task":
+            GoLiveOperator.partial(task_id="task", publisher_id=None).expand(offer_id=["slow"])
+        else:
+            release_offer.override(group_id="web").expand_kwargs([{"offer_id": "slow"}])
+    task_id = "web.go_live" if how == "mapped group" else "task"
+    task, _ = rendered(dag, task_id=task_id, map_index=-1 if how == "task" else 0, x=publisher)
+    if publisher:
+        task._check_rendered_arguments()
+        assert task.publisher_id == publisher
+    else:
+        with pytest.raises(AirflowFailException, match=f"publisher_id of {task_id} must not be empty"):
+            task._check_rendered_arguments()
+
+
 OPTIONAL = [
     (kind, name)
     for kind, name in TEMPLATED
-    if name in ("cloud_partner_conn_id", "publisher_id", "version", "slot", "notification_emails")
+    if name in ("cloud_partner_conn_id", "publisher_id", "version", "slot", "notification_emails", "if_match")
 ]
 
 
@@ -253,6 +284,7 @@ def test_a_literal_none_means_the_default(emulator: Emulator, kind: type[Any], n
         "cloud_partner_conn_id": "cloud_partner_default",
         "publisher_id": "contoso",
         "notification_emails": (),
+        "if_match": "etag",
     }
     assert getattr(task, name) == defaults.get(name)
 

@@ -116,6 +116,18 @@ def test_start_of_a_run_is_its_due_time_only_after_a_clear() -> None:
     assert run_started_at(SimpleNamespace(data_interval_end=due, start_date=now)) == due
 
 
+@pytest.mark.parametrize(("end", "logical_date"), [(0, -1), (-1, 0)], ids=["scheduled", "manual"])
+def test_due_time_on_airflow_2_is_the_later_of_both_times(end: int, logical_date: int) -> None:
+    now = datetime.now(UTC)
+    run = SimpleNamespace(
+        clear_number=1,
+        start_date=now + timedelta(days=1),
+        data_interval_end=now + timedelta(hours=end),
+        logical_date=now + timedelta(hours=logical_date),
+    )
+    assert run_started_at(run) == now
+
+
 @pytest.mark.parametrize(("cleared", "outcome"), [(0, "skipped"), (1, "adopted")])
 def test_success_before_a_backfill_is_adopted_only_after_a_clear(
     emulator: Emulator, context: Context, cleared: int, outcome: str

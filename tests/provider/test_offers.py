@@ -7,7 +7,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from airflow.providers.common.compat.sdk import DAG, redact
+from airflow.providers.common.compat.sdk import DAG
 from harness import HTML, SECRETS, UNKNOWN_OUTCOMES, clear_faults, revise
 
 from airflow_provider_cpp.exceptions import (
@@ -520,18 +520,42 @@ def test_a_function_receives_the_signatures(emulator: Emulator, context: Context
     assert definition()["plans"] == [{"url": SIGNED}, {"url": "x"}]
 
 
-def test_airflow_shows_no_signature_among_rendered_templates() -> None:
-    task = rendered(
-        update({"plans": [{"url": "{{ params.url }}"}], "accountKey": "{{ params.key }}"}),
-        False,
-        url=SIGNED,
-        key="abcdefghijkl",
-    )
-    assert task.definition["plans"][0]["url"] == SIGNED
-    shown = json.dumps(redact(task.definition))
-    assert "web.vhd" in shown
+def deep(url: str) -> dict[str, Any]:
+    return {"definition": {"plans": [{"vm": {"1.0.0": {"osVhdUrl": url}}}]}}
+
+
+@pytest.mark.parametrize("mapped", [False, True], ids=["task", "mapped"])
+def test_rendered_template_shows_no_signature_at_any_depth(
+    emulator: Emulator, context: Context, mapped: bool
+) -> None:
+    change, url, key = deep("{{ params.url }}"), SIGNED, "abcdefghijkl"
+    change["definition"]["accountKey"] = "{{ params.key }}"
+    if mapped:
+        with DAG("release", schedule=None):
+            group = UpdateOfferOperator.partial(task_id="update", offer_id="slow").expand(definition=[change])
+        task: Any = group.unmap({"definition": change})
+        task._do_render_template_fields(
+            parent=task,
+            template_fields=group.template_fields,
+            context={"params": {"url": url, "key": key}},
+            jinja_env=group.get_template_env(),
+            seen_oids=set(),
+        )
+    else:
+        task = rendered(update(change), False, url=url, key=key)
+    assert task.definition["definition"]["plans"] == deep(REDACTED)["definition"]["plans"]
+    shown = json.dumps(task.definition)
     assert "wD7cQx0fP3" not in shown
-    assert "abcdefghijkl" not in shown
+    assert key not in shown
+    task.execute(context)
+    assert definition()["plans"] == deep(SIGNED)["definition"]["plans"]
+
+
+def test_rendered_definition_with_a_marker_is_refused(emulator: Emulator, context: Context) -> None:
+    task = rendered(update(deep("{{ params.url }}")), False, url=REDACTED)
+    with pytest.raises(ValueError, match=r"contoso/slow: nothing was written.* at .*osVhdUrl\."):
+        task.execute(context)
+    assert puts(emulator) == []
 
 
 @pytest.mark.parametrize("variant", ["put_offer", "aput_offer"])
