@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from requests import certs
+
 from airflow_provider_cpp.constants import CONN_TYPE
 from airflow_provider_cpp.core.http import DEFAULT_PORTS, origin
 from airflow_provider_cpp.portal.locations import API_VERSION, DEFAULT_HOST
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 DEFAULT_AUTHORITY = "https://login.microsoftonline.com"
+# The first one that is set names the CA bundle if the connection names none.
+_CA_BUNDLE_VARIABLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE")
 _HOST_URL = re.compile(r"[a-z]+://([a-z0-9][a-z0-9._-]*|\[[0-9a-f:.]+\])(:[0-9]{1,5})?", re.IGNORECASE)
 
 
@@ -127,8 +131,11 @@ def ssl_context(settings: Settings) -> ssl.SSLContext | bool:
 
     :raises ValueError: the extra `verify` is not the path of a CA bundle
     """
-    if isinstance(settings.verify, bool):
-        return ssl.create_default_context() if settings.verify else False
+    if settings.verify is False:
+        return False
+    if settings.verify is True:
+        # The bundle of requests, so that worker and triggerer trust the same certificates.
+        return ssl.create_default_context(cafile=certs.where())
     try:
         if Path(settings.verify).is_dir():
             return ssl.create_default_context(capath=settings.verify)
@@ -190,8 +197,8 @@ def _checked_url(name: str, what: str, url: str) -> str:
 
 def _verify(name: str, value: Any) -> bool | str:
     if value is None or value is True or (isinstance(value, str) and value.strip().lower() in ("", "true")):
-        # The bundle that requests reads from the environment; aiohttp reads none.
-        bundle = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE") or ""
+        # Read here, so that requests and aiohttp use the same bundle.
+        bundle = next(filter(None, map(os.environ.get, _CA_BUNDLE_VARIABLES)), "")
         return bundle if bundle and Path(bundle).exists() else True
     if value is False or (isinstance(value, str) and value.strip().lower() == "false"):
         return False

@@ -128,6 +128,25 @@ def test_file_that_is_not_a_ca_bundle_is_a_value_error(
     assert emulator.requests() == []
 
 
+CA_VARIABLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE", "SSL_CERT_DIR")
+
+
+@both
+@pytest.mark.parametrize("source", ["certifi", "SSL_CERT_FILE"])
+def test_worker_and_triggerer_trust_the_same_certificates(
+    emulator: Emulator, connect: Connect, monkeypatch: pytest.MonkeyPatch, variant: str, source: str
+) -> None:
+    for name in CA_VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    if source == "certifi":
+        monkeypatch.setattr("requests.certs.where", lambda: emulator.ca)
+        monkeypatch.setattr("requests.adapters.DEFAULT_CA_BUNDLE_PATH", emulator.ca)
+    else:
+        monkeypatch.setenv(source, str(emulator.ca))
+    connect(emulator, extra={"verify": True})
+    assert get_status(variant).awaiting_publisher
+
+
 @pytest.fixture
 def certificates(emulator: Emulator, tmp_path: Path) -> Path:
     """A directory with the emulator's certificate authority and another one."""
