@@ -6,6 +6,7 @@ import logging
 import os
 import re
 import ssl
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ from requests import certs
 
 from airflow_provider_cpp.constants import CONN_TYPE
 from airflow_provider_cpp.core.http import DEFAULT_PORTS, origin
+from airflow_provider_cpp.core.redaction import redact
 from airflow_provider_cpp.portal.locations import API_VERSION, DEFAULT_HOST
 from airflow_provider_cpp.transport.proxies import Proxies
 
@@ -161,8 +163,9 @@ def _base_url(name: str, connection: Connection) -> str:
     if not host:
         return DEFAULT_HOST
     url = host if "://" in host else f"{connection.schema or 'https'}://{host}"
-    if connection.port and urlsplit(url).port is None:
-        url = f"{url}:{connection.port}"
+    with suppress(ValueError):  # reported below, without the user name and password of the URL
+        if connection.port and urlsplit(url).port is None:
+            url = f"{url}:{connection.port}"
     return _checked_url(name, "host", url)
 
 
@@ -182,7 +185,7 @@ def _checked_url(name: str, what: str, url: str) -> str:
     except ValueError:
         is_plain = False
     # Users put passwords into URLs: do not show them.
-    url = re.sub(r"//[^/]*@", "//***@", url)
+    url = redact(re.sub(r"^([a-z]+://)?.*@", r"\1***@", url, flags=re.DOTALL | re.IGNORECASE))
     if not is_plain:
         raise ValueError(
             f"{name}: {what} must be like 'https://cloudpartner.azure.com', with no path; not {url!r}."

@@ -8,6 +8,7 @@ import requests
 
 from airflow_provider_cpp.core.errors import CloudPartnerError
 from airflow_provider_cpp.core.http import Request, Response, origin
+from airflow_provider_cpp.core.redaction import redact
 from airflow_provider_cpp.portal.locations import TOKEN_SCOPE
 from airflow_provider_cpp.transport.credentials import make_credential, token_error
 from airflow_provider_cpp.transport.failures import T, is_unsent, no_response_error, read_response
@@ -68,7 +69,7 @@ class GuardedSession(requests.Session):
     def _check(self, url: str | None) -> None:
         if origin(url or "") != origin(self._settings.base_url):
             raise ValueError(
-                f"{self._settings.name}: {url!r} is not on the connection's host {self._settings.base_url}: "
+                f"{self._settings.name}: {redact(url)!r} is not on the connection's host {self._settings.base_url}: "
                 "nothing was sent, since a token goes to that host only. Use a URL on that host."
             )
 

@@ -188,6 +188,10 @@ def test_directory_without_the_certificate_does_not_trust_it(
         "user:topsecret@localhost",
         "https://topsecret@localhost",
         "https://user:top@secret@localhost",
+        "https://user:top/secret@localhost",
+        "https://user:top\nsecret@localhost",
+        "https://localhost?sig=topsecret",
+        "user:topsecret@local://host",
     ],
 )
 @pytest.mark.parametrize("what", ["host", "authority"])
@@ -195,14 +199,14 @@ def test_url_with_a_password_is_refused_without_quoting_it(
     emulator: Emulator, connect: Connect, variant: str, url: str, what: str
 ) -> None:
     if what == "host":
-        connect(emulator, host=url)
+        connect(emulator, host=url, port=443)
     else:
         connect(emulator, extra={"authority": url})
     with pytest.raises(
         ValueError, match=re.escape("must be like 'https://cloudpartner.azure.com'")
     ) as raised:
         get_status(variant)
-    assert "secret" not in str(raised.value)
+    assert not re.search("top|secret", str(raised.value))
     assert emulator.requests() == []
 
 
