@@ -298,6 +298,8 @@ def write_certificates(directory: Path) -> None:
         ({"extra": {"timeout": -1}}, "timeout"),
         ({"extra": {"timeout": "nan"}}, "timeout"),
         ({"extra": {"timeout": []}}, "timeout"),
+        ({"extra": {"api": "partner-center"}}, "'api' must be 'cloud-partner'"),
+        ({"extra": {"api": 1}}, "'api' must be 'cloud-partner'"),
         ({"extra": {"publisherId": 5}}, "publisherId"),
         ({"extra": {"tenantId": ["a"]}}, "tenantId"),
         ({"extra": {"authority": {}}}, "authority"),
@@ -447,6 +449,11 @@ def let_airflow(monkeypatch: pytest.MonkeyPatch, result: Connection | Exception)
 
     monkeypatch.setattr(CloudPartnerHook, "get_connection", get)
     monkeypatch.setattr(cloud_partner, "get_async_connection", aget)
+
+
+def test_the_supported_api_can_be_named(emulator: Emulator, connect: Connect) -> None:
+    connect(emulator, extra={"api": "cloud-partner"})
+    assert get_status("sync").awaiting_publisher
 
 
 @both
