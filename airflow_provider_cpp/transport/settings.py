@@ -214,7 +214,7 @@ def _timeout(name: str, value: Any) -> float:
     if value is None or value == "":
         return 30.0
     try:
-        seconds = float(value)
+        seconds = -1.0 if isinstance(value, bool) else float(value)
     except (TypeError, ValueError):
         seconds = -1.0
     if not 0 < seconds < 3600:

@@ -298,6 +298,7 @@ def write_certificates(directory: Path) -> None:
         ({"extra": {"timeout": -1}}, "timeout"),
         ({"extra": {"timeout": "nan"}}, "timeout"),
         ({"extra": {"timeout": []}}, "timeout"),
+        ({"extra": {"timeout": True}}, "timeout"),
         ({"extra": {"api": "partner-center"}}, "'api' must be 'cloud-partner'"),
         ({"extra": {"api": 1}}, "'api' must be 'cloud-partner'"),
         ({"extra": {"publisherId": 5}}, "publisherId"),
