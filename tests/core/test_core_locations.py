@@ -215,6 +215,26 @@ def test_only_an_operations_location_names_an_offer(location: str) -> None:
 
 
 @pytest.mark.parametrize(
+    "location",
+    [
+        f"https://user:topsecret@cloudpartner.azure.com{MIGRATED}",
+        "/api/offers?sig=topsecret",
+        f"{MIGRATED}?sig=topsecret#x",
+    ],
+)
+def test_the_error_for_a_location_shows_no_credential(location: str) -> None:
+    with pytest.raises(ValueError, match="redacted") as raised:
+        normalize_location(location, HOST)
+    assert "topsecret" not in str(raised.value)
+
+
+def test_the_error_for_an_offers_location_shows_no_credential() -> None:
+    with pytest.raises(ValueError, match="redacted") as raised:
+        offer_in_location("/api/offers?sig=topsecret")
+    assert "topsecret" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
     ("url", "parts"),
     [
         (HOST, ("https", "cloudpartner.azure.com", 443)),
