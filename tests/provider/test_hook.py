@@ -15,6 +15,7 @@ import pytest
 import requests
 import trustme
 from airflow.providers.http.hooks.http import HttpHook
+from azure.identity import ClientSecretCredential
 from harness import ODD, STRANGER, Connect, Log, Principal, eventually, operations
 from relay import running_relay
 
@@ -410,6 +411,21 @@ def test_an_error_has_the_retry_after_of_the_response(
 
 
 # --- failed authentication ---
+
+
+def test_a_credential_is_closed_when_it_is_replaced(
+    hook: CloudPartnerHook, emulator: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closed: list[Any] = []
+    close = ClientSecretCredential.close
+    monkeypatch.setattr(
+        ClientSecretCredential, "close", lambda credential: (closed.append(credential), close(credential))
+    )
+    hook.get_offer_status("slow")
+    assert closed == []
+    emulator.revoke_tokens()
+    hook.get_offer_status("slow")
+    assert len(closed) == 1
 
 
 @both
