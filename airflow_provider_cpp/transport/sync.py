@@ -85,6 +85,7 @@ class SyncTransport:
         ssl_context(settings)  # its error is clearer than that of requests
         self._settings = settings
         self._make_adapter = make_adapter
+        self._credential: Any = None
         self._token_provider: Callable[[], str] | None = None
         self._sent_token = ""
         self._session = self.new_session()
@@ -97,9 +98,14 @@ class SyncTransport:
         """Send a request, and once more with a new token after a 401. Return the value of the response."""
         response = self._send_once(call)
         if response.status == 401:
-            self._token_provider = None  # the token may be revoked
+            self._discard_credential()  # the token may be revoked
             response = self._send_once(call)
         return read_response(call, response, self._sent_token, self._settings)
+
+    def _discard_credential(self) -> None:
+        if self._credential is not None:
+            self._credential.close()
+        self._credential = self._token_provider = None
 
     def _get_token_provider(self) -> Callable[[], str]:
         if self._token_provider is None:
@@ -107,10 +113,10 @@ class SyncTransport:
 
             from airflow_provider_cpp.transport.identity_transports import SyncIdentityTransport
 
-            credential = make_credential(
+            self._credential = make_credential(
                 self._settings, azure.identity, transport=SyncIdentityTransport(self._settings)
             )
-            self._token_provider = azure.identity.get_bearer_token_provider(credential, TOKEN_SCOPE)
+            self._token_provider = azure.identity.get_bearer_token_provider(self._credential, TOKEN_SCOPE)
         return self._token_provider
 
     def _authorize(self, request: requests.PreparedRequest) -> requests.PreparedRequest:

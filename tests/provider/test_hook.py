@@ -292,6 +292,34 @@ def test_a_redirect_is_not_followed(
 
 
 @both
+@pytest.mark.parametrize("location", ["https://[", "https://localhost:none/", "//"])
+def test_a_malformed_redirect_is_not_read(
+    hook: CloudPartnerHook, emulator: Emulator, variant: str, location: str
+) -> None:
+    emulator.inject(path="status$", status=302, headers={"Location": location})
+    with pytest.raises(CloudPartnerError, match="redirect, which is never followed"):
+        call(hook, variant, "get_offer_status", "slow")
+
+
+@both
+def test_cookies_of_the_service_are_not_returned(relay: Relay, emulator: Emulator, variant: str) -> None:
+    emulator.inject(path="status$", times=1, replace={"headers": {"Set-Cookie": "a=b; Path=/"}})
+    hook = CloudPartnerHook()
+
+    async def read_twice() -> None:
+        async with hook:
+            await hook.aget_offer_status("slow")
+            await hook.aget_offer_status("slow")
+
+    if variant == "async":
+        asyncio.run(read_twice())
+    else:
+        hook.get_offer_status("slow")
+        hook.get_offer_status("slow")
+    assert [sent.headers["Cookie"] for sent in relay.requests] == [None, None]
+
+
+@both
 def test_a_location_on_another_host_is_rejected(
     hook: CloudPartnerHook, emulator: Emulator, foreign_host: socket.socket, variant: str
 ) -> None:
