@@ -302,8 +302,17 @@ def test_a_malformed_redirect_is_not_read(
 
 
 @both
-def test_cookies_of_the_service_are_not_returned(relay: Relay, emulator: Emulator, variant: str) -> None:
-    emulator.inject(path="status$", times=1, replace={"headers": {"Set-Cookie": "a=b; Path=/"}})
+def test_cookies_of_the_service_are_not_returned(
+    relay: Relay, monkeypatch: pytest.MonkeyPatch, variant: str
+) -> None:
+    pass_on = relay.pass_on
+
+    def set_cookie(sent: Any) -> Any:
+        status, headers, body = pass_on(sent)
+        headers["Set-Cookie"] = "a=b; Path=/"
+        return status, headers, body
+
+    monkeypatch.setattr(relay, "pass_on", set_cookie)
     hook = CloudPartnerHook()
 
     async def read_twice() -> None:
@@ -378,6 +387,24 @@ def test_a_request_without_a_response_times_out(emulator: Emulator, connect: Con
         call(CloudPartnerHook(), variant, "get_offer_status", "slow")
     assert raised.value.has_unknown_outcome
     assert eventually(lambda: emulator.requests(path="status$"))
+
+
+@both
+def test_a_connect_timeout_is_an_unsent_request(emulator: Emulator, connect: Connect, variant: str) -> None:
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as listener:
+        waiting = [socket.socket() for _ in range(3)]
+        try:
+            for one in waiting:  # with a full backlog, the kernel does not answer further connections
+                one.setblocking(False)
+                one.connect_ex(listener.getsockname())
+            host = f"https://127.0.0.1:{listener.getsockname()[1]}"
+            connect(emulator, host=host, extra={"timeout": 2})
+            with pytest.raises(CloudPartnerError) as raised:
+                call(CloudPartnerHook(), variant, "get_offer_status", "slow")
+        finally:
+            for one in waiting:
+                one.close()
+    assert raised.value.is_unprocessed
 
 
 @both
