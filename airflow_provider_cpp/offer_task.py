@@ -16,7 +16,6 @@ from airflow_provider_cpp.version_compat import AIRFLOW_V_3_3_PLUS
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator
 
-    import jinja2
     from airflow.providers.common.compat.sdk import Context
 
     from airflow_provider_cpp.hooks.cloud_partner import CloudPartnerHook
@@ -91,34 +90,23 @@ class OfferTask:
             return super().resume_execution(next_method, next_kwargs, context)  # type: ignore[misc]
 
     def _do_render_template_fields(
-        self,
-        parent: Any,
-        template_fields: Iterable[str],
-        context: Context,
-        jinja_env: jinja2.Environment,
-        seen_oids: set[int],
+        self, parent: Any, template_fields: Iterable[str], context: Context, *args: Any, **kwargs: Any
     ) -> None:
         # Airflow calls this method for tasks and for the instances of mapped tasks alike.
         render = super()._do_render_template_fields  # type: ignore[misc]
         if parent is not self:
-            render(parent, template_fields, context, jinja_env, seen_oids)
+            render(parent, template_fields, context, *args, **kwargs)
             return
         given = {name: getattr(self, name) for name in self.template_fields}
         literals = {name for name, value in given.items() if self._is_literal(name, value, context)}
-        render(parent, template_fields, context, jinja_env, seen_oids)
+        render(parent, template_fields, context, *args, **kwargs)
         empty = []
-        for name, template in given.items():
+        for name in given:
             value = getattr(self, name)
             # A mapped task group passes an argument on even if the Dag gives no value for it.
             if value is UNSET or (value is None and name in literals):
-                template = self._default_of(name)
-                value = self.render_template(template, context, jinja_env)  # type: ignore[attr-defined]
-                setattr(self, name, value)
-                if template is None:
-                    continue
-            # Jinja renders None as text.
-            is_none_text = value == "None" and isinstance(template, str) and template != value
-            if is_none_text or is_empty(value):
+                setattr(self, name, self._default_of(name))
+            elif is_empty(value):
                 empty.append(
                     f"{name} of {self.task_id} must not be empty, but a template or another task set it to "
                     f"{value!r}. No request was sent. Correct the source of the value, or omit {name} to use "

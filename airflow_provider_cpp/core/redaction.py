@@ -70,7 +70,8 @@ _PATTERNS = (
     ),
     # The key of an Azure Function in a URL or a header
     re.compile(
-        r"(?P<before>[?&;]code=|\bx-(?:functions|api)-key\s?:\s{0,9})(?P<secret>[\w.~+/=%-]{16,})", re.IGNORECASE
+        r"(?P<before>[?&;]code=|\bx-(?:functions|api)-key\s?:\s{0,9})(?P<secret>[\w.~+/=%-]{16,})",
+        re.IGNORECASE,
     ),
     # JSON Web Tokens
     re.compile(r"(?P<before>\b)(?P<secret>eyJ[\w-]{16,}(?:\.[\w-]*){0,4})"),

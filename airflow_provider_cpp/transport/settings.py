@@ -66,6 +66,11 @@ class Settings:
         name = f"Connection {connection.conn_id!r}"
         extra = _without_prefixes(extra)
 
+        if extra.get("api") not in (None, "cloud-partner"):
+            raise ValueError(
+                f"{name}: extra 'api' must be 'cloud-partner', the only supported service, or be removed."
+            )
+
         def text(key: str) -> str | None:
             value = extra.get(key)
             if value is not None and not isinstance(value, str):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from http.cookiejar import DefaultCookiePolicy
 from typing import TYPE_CHECKING, Any
 
 import requests
@@ -42,6 +43,8 @@ class GuardedSession(requests.Session):
         self.verify = settings.verify
         # Without proxies, CA bundles and netrc entries of the environment: the settings decide.
         self.trust_env = False
+        # The triggerer keeps no cookies either.
+        self.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
         for scheme in ("https://", "http://"):
             self.mount(scheme, adapter)
 
@@ -66,11 +69,14 @@ class GuardedSession(requests.Session):
             kwargs["timeout"] = self._settings.timeout
         return super().send(request, **kwargs)
 
+    def get_redirect_target(self, resp: requests.Response) -> None:
+        """Return no target: requests would read a redirect's URL, and fail if it is malformed."""
+
     def _check(self, url: str | None) -> None:
         if origin(url or "") != origin(self._settings.base_url):
             raise ValueError(
-                f"{self._settings.name}: {redact(url)!r} is not on the connection's host {self._settings.base_url}: "
-                "nothing was sent, since a token goes to that host only. Use a URL on that host."
+                f"{self._settings.name}: {redact(url)!r} is not on the connection's host "
+                f"{self._settings.base_url}: nothing was sent, since a token goes to that host only. Use a URL on that host."
             )
 
 
