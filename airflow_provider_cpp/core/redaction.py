@@ -58,7 +58,8 @@ _PATTERNS = (
     ),
     # JSON in text: "accountKey": "..."
     re.compile(
-        rf"(?P<before>(?P<quote>\\{{0,7}}[\"']|&quot;|&\#(?:34|39);)(?:[\w .$-]{{0,60}}?(?:{_NAMES})s?|sig|sas|pwd)"
+        r"(?P<before>(?P<quote>\\{0,7}[\"']|&quot;|&\#(?:34|39);)"
+        rf"(?:[\w .$-]{{0,60}}?(?:{_NAMES})s?|sig|sas|pwd)"
         r"(?P=quote)\s{0,9}[:=]\s{0,9}(?P=quote))(?P<secret>(?:(?!(?P=quote))(?:\\.|.))+)",
         re.IGNORECASE | re.DOTALL,
     ),

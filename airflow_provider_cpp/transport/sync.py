@@ -76,7 +76,8 @@ class GuardedSession(requests.Session):
         if origin(url or "") != origin(self._settings.base_url):
             raise ValueError(
                 f"{self._settings.name}: {redact(url)!r} is not on the connection's host "
-                f"{self._settings.base_url}: nothing was sent, since a token goes to that host only. Use a URL on that host."
+                f"{self._settings.base_url}: nothing was sent, since a token goes to that host only. "
+                "Use a URL on that host."
             )
 
 
