@@ -154,14 +154,14 @@ def origin(url: str) -> tuple[str, str, int]:
 
     :raises ValueError: it is not an http(s) URL with a host, or contains a user name
     """
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:  # its message quotes a part of the URL, which may be a password
+        parts, port = urlsplit(""), None
     if parts.scheme not in DEFAULT_PORTS or not parts.hostname or "@" in parts.netloc:
-        raise ValueError(f"{url!r} is not a plain http(s) URL")
-    return (
-        parts.scheme,
-        parts.hostname.lower(),
-        DEFAULT_PORTS[parts.scheme] if parts.port is None else parts.port,
-    )
+        raise ValueError("Not a plain http(s) URL: it needs a host, and no user name or password.")
+    return (parts.scheme, parts.hostname.lower(), DEFAULT_PORTS[parts.scheme] if port is None else port)
 
 
 def with_timezone(moment: datetime) -> datetime:

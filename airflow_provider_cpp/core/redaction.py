@@ -30,7 +30,7 @@ _ANY_MARKER = re.compile(
 
 # Names of values that are credentials, at the end of a JSON key or before an equals sign.
 _NAMES = (
-    r"(?:account|access|shared|storage|api|private|primary|secondary|subscription)[ _-]?key"
+    r"(?:account|access|shared|storage|api|private|primary|secondary|subscription|functions?|host)[ _-]?key"
     r"|pass(?:word|wd|phrase)|secret(?:[ _-]?value)?|signature|credential|token|client[ _-]?assertion"
     r"|connection[ _-]?string"
 )
@@ -58,7 +58,8 @@ _PATTERNS = (
     ),
     # JSON in text: "accountKey": "..."
     re.compile(
-        rf"(?P<before>(?P<quote>\\?[\"']|&quot;|&\#(?:34|39);)(?:[\w .$-]{{0,60}}?(?:{_NAMES})s?|sig|sas|pwd)"
+        r"(?P<before>(?P<quote>\\{0,7}[\"']|&quot;|&\#(?:34|39);)"
+        rf"(?:[\w .$-]{{0,60}}?(?:{_NAMES})s?|sig|sas|pwd)"
         r"(?P=quote)\s{0,9}[:=]\s{0,9}(?P=quote))(?P<secret>(?:(?!(?P=quote))(?:\\.|.))+)",
         re.IGNORECASE | re.DOTALL,
     ),
@@ -66,6 +67,11 @@ _PATTERNS = (
     re.compile(
         r"(?P<before>\bbearer\s+(?=[\w.~+/=-]{8})|\bauthorization\W{1,8}basic\s+|\bsharedkey(?:lite)?\s+[\w.-]+:)"
         r"(?P<secret>[\w.~+/=-]+)",
+        re.IGNORECASE,
+    ),
+    # The key of an Azure Function in a URL or a header
+    re.compile(
+        r"(?P<before>[?&;]code=|\bx-(?:functions|api)-key\s?:\s{0,9})(?P<secret>[\w.~+/=%-]{16,})",
         re.IGNORECASE,
     ),
     # JSON Web Tokens

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
 from airflow_provider_cpp.core.http import is_unsafe_in_path, origin, quote_segment
+from airflow_provider_cpp.core.redaction import redact
 from airflow_provider_cpp.core.text import normalize_status
 
 if TYPE_CHECKING:
@@ -46,13 +47,14 @@ def normalize_location(location: object, base_url: str) -> str:
             f"An operation's location must be text, not {type(location).__name__}. Did the task that starts "
             "the operation return one? A task that was skipped, or found the offer live, returns none."
         )
+    shown = repr(redact(location))
     usage = (
         "Use the Location that the service returned when it accepted the operation, such as "
         "'/api/publishers/{publisher}/offers/{offer}/operations/{id}?api-version=2017-10-31' or "
         "'/api/operations/{publisher}${offer}${number}${slot}?api-version=2017-10-31'."
     )
     if not re.fullmatch(r"[\x21-\x7e]+", location) or re.search(r"[\\#\"<>`]", location):
-        raise ValueError(f"{location!r} has characters that are not allowed in a location. {usage}")
+        raise ValueError(f"{shown} has characters that are not allowed in a location. {usage}")
     try:
         parts = urlsplit(location)
         foreign = location.startswith("//") or (parts.scheme and origin(location) != origin(base_url))
@@ -60,11 +62,11 @@ def normalize_location(location: object, base_url: str) -> str:
         foreign = True
     if foreign:
         raise ValueError(
-            f"{location!r} is not on the connection's host {base_url}. No request was sent, because the "
+            f"{shown} is not on the connection's host {base_url}. No request was sent, because the "
             f"token is for that host only. {usage}"
         )
     if _ids_in_path(parts.path) is None:
-        raise ValueError(f"{location!r} is not the path of an operation. {usage}")
+        raise ValueError(f"{shown} is not the path of an operation. {usage}")
     return urlunsplit(("", "", parts.path, parts.query, ""))
 
 
@@ -75,7 +77,7 @@ def offer_in_location(location: str) -> tuple[str, str]:
     """
     if named := _ids_in_path(urlsplit(location).path):
         return named
-    raise ValueError(f"{location!r} is not the path of an operation")
+    raise ValueError(f"{redact(location)!r} is not the path of an operation")
 
 
 def _ids_in_path(path: str) -> tuple[str, str] | None:

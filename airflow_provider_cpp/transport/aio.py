@@ -20,6 +20,8 @@ from airflow_provider_cpp.transport.single_flight import for_running_loop, singl
 
 # Seconds. Longer than the usual `poke_interval`, so that the next poll finds the TLS connection still open.
 _KEEPALIVE = 75
+# The longest time for a request, as a multiple of the timeout of the connection.
+_TOTAL_FACTOR = 4
 # Maximum number of polls at a time. The other connections (aiohttp opens a hundred) are for other requests.
 _POLLS = 50
 # Seconds for which a token is used without a check by azure-identity.
@@ -72,10 +74,14 @@ class SharedSession:
         # Reading a CA bundle takes tens of milliseconds: not in the event loop.
         context = await asyncio.to_thread(ssl_context, self.settings)
         self._proxy = self.settings.proxies.for_aiohttp(self.settings.base_url)
+        timeout = self.settings.timeout
         session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(ssl=context, keepalive_timeout=_KEEPALIVE),
             cookie_jar=aiohttp.DummyCookieJar(),
-            timeout=aiohttp.ClientTimeout(total=self.settings.timeout),
+            # The timeouts of requests. The total ends a response that arrives slowly for ever.
+            timeout=aiohttp.ClientTimeout(
+                total=_TOTAL_FACTOR * timeout, sock_connect=timeout, sock_read=timeout
+            ),
         )
         try:
             await self._make_credential(session)

@@ -6,13 +6,17 @@ import logging
 import os
 import re
 import ssl
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from requests import certs
+
 from airflow_provider_cpp.constants import CONN_TYPE
 from airflow_provider_cpp.core.http import DEFAULT_PORTS, origin
+from airflow_provider_cpp.core.redaction import redact
 from airflow_provider_cpp.portal.locations import API_VERSION, DEFAULT_HOST
 from airflow_provider_cpp.transport.proxies import Proxies
 
@@ -23,6 +27,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 DEFAULT_AUTHORITY = "https://login.microsoftonline.com"
+# The first one that is set names the CA bundle if the connection names none.
+_CA_BUNDLE_VARIABLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE")
 _HOST_URL = re.compile(r"[a-z]+://([a-z0-9][a-z0-9._-]*|\[[0-9a-f:.]+\])(:[0-9]{1,5})?", re.IGNORECASE)
 
 
@@ -59,6 +65,11 @@ class Settings:
         """
         name = f"Connection {connection.conn_id!r}"
         extra = _without_prefixes(extra)
+
+        if extra.get("api") not in (None, "cloud-partner"):
+            raise ValueError(
+                f"{name}: extra 'api' must be 'cloud-partner', the only supported service, or be removed."
+            )
 
         def text(key: str) -> str | None:
             value = extra.get(key)
@@ -127,8 +138,11 @@ def ssl_context(settings: Settings) -> ssl.SSLContext | bool:
 
     :raises ValueError: the extra `verify` is not the path of a CA bundle
     """
-    if isinstance(settings.verify, bool):
-        return ssl.create_default_context() if settings.verify else False
+    if settings.verify is False:
+        return False
+    if settings.verify is True:
+        # The bundle of requests, so that worker and triggerer trust the same certificates.
+        return ssl.create_default_context(cafile=certs.where())
     try:
         if Path(settings.verify).is_dir():
             return ssl.create_default_context(capath=settings.verify)
@@ -154,8 +168,9 @@ def _base_url(name: str, connection: Connection) -> str:
     if not host:
         return DEFAULT_HOST
     url = host if "://" in host else f"{connection.schema or 'https'}://{host}"
-    if connection.port and urlsplit(url).port is None:
-        url = f"{url}:{connection.port}"
+    with suppress(ValueError):  # reported below, without the user name and password of the URL
+        if connection.port and urlsplit(url).port is None:
+            url = f"{url}:{connection.port}"
     return _checked_url(name, "host", url)
 
 
@@ -175,7 +190,7 @@ def _checked_url(name: str, what: str, url: str) -> str:
     except ValueError:
         is_plain = False
     # Users put passwords into URLs: do not show them.
-    url = re.sub(r"//[^/]*@", "//***@", url)
+    url = redact(re.sub(r"^([a-z]+://)?.*@", r"\1***@", url, flags=re.DOTALL | re.IGNORECASE))
     if not is_plain:
         raise ValueError(
             f"{name}: {what} must be like 'https://cloudpartner.azure.com', with no path; not {url!r}."
@@ -190,8 +205,8 @@ def _checked_url(name: str, what: str, url: str) -> str:
 
 def _verify(name: str, value: Any) -> bool | str:
     if value is None or value is True or (isinstance(value, str) and value.strip().lower() in ("", "true")):
-        # The bundle that requests reads from the environment; aiohttp reads none.
-        bundle = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE") or ""
+        # Read here, so that requests and aiohttp use the same bundle.
+        bundle = next(filter(None, map(os.environ.get, _CA_BUNDLE_VARIABLES)), "")
         return bundle if bundle and Path(bundle).exists() else True
     if value is False or (isinstance(value, str) and value.strip().lower() == "false"):
         return False
@@ -204,7 +219,7 @@ def _timeout(name: str, value: Any) -> float:
     if value is None or value == "":
         return 30.0
     try:
-        seconds = float(value)
+        seconds = -1.0 if isinstance(value, bool) else float(value)
     except (TypeError, ValueError):
         seconds = -1.0
     if not 0 < seconds < 3600:

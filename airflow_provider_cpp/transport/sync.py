@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from http.cookiejar import DefaultCookiePolicy
 from typing import TYPE_CHECKING, Any
 
 import requests
 
 from airflow_provider_cpp.core.errors import CloudPartnerError
 from airflow_provider_cpp.core.http import Request, Response, origin
+from airflow_provider_cpp.core.redaction import redact
 from airflow_provider_cpp.portal.locations import TOKEN_SCOPE
 from airflow_provider_cpp.transport.credentials import make_credential, token_error
 from airflow_provider_cpp.transport.failures import T, is_unsent, no_response_error, read_response
@@ -41,6 +43,8 @@ class GuardedSession(requests.Session):
         self.verify = settings.verify
         # Without proxies, CA bundles and netrc entries of the environment: the settings decide.
         self.trust_env = False
+        # The triggerer keeps no cookies either.
+        self.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
         for scheme in ("https://", "http://"):
             self.mount(scheme, adapter)
 
@@ -65,11 +69,15 @@ class GuardedSession(requests.Session):
             kwargs["timeout"] = self._settings.timeout
         return super().send(request, **kwargs)
 
+    def get_redirect_target(self, resp: requests.Response) -> None:
+        """Return no target: requests would read a redirect's URL, and fail if it is malformed."""
+
     def _check(self, url: str | None) -> None:
         if origin(url or "") != origin(self._settings.base_url):
             raise ValueError(
-                f"{self._settings.name}: {url!r} is not on the connection's host {self._settings.base_url}: "
-                "nothing was sent, since a token goes to that host only. Use a URL on that host."
+                f"{self._settings.name}: {redact(url)!r} is not on the connection's host "
+                f"{self._settings.base_url}: nothing was sent, since a token goes to that host only. "
+                "Use a URL on that host."
             )
 
 
@@ -84,6 +92,7 @@ class SyncTransport:
         ssl_context(settings)  # its error is clearer than that of requests
         self._settings = settings
         self._make_adapter = make_adapter
+        self._credential: Any = None
         self._token_provider: Callable[[], str] | None = None
         self._sent_token = ""
         self._session = self.new_session()
@@ -96,9 +105,14 @@ class SyncTransport:
         """Send a request, and once more with a new token after a 401. Return the value of the response."""
         response = self._send_once(call)
         if response.status == 401:
-            self._token_provider = None  # the token may be revoked
+            self._discard_credential()  # the token may be revoked
             response = self._send_once(call)
         return read_response(call, response, self._sent_token, self._settings)
+
+    def _discard_credential(self) -> None:
+        if self._credential is not None:
+            self._credential.close()
+        self._credential = self._token_provider = None
 
     def _get_token_provider(self) -> Callable[[], str]:
         if self._token_provider is None:
@@ -106,10 +120,10 @@ class SyncTransport:
 
             from airflow_provider_cpp.transport.identity_transports import SyncIdentityTransport
 
-            credential = make_credential(
+            self._credential = make_credential(
                 self._settings, azure.identity, transport=SyncIdentityTransport(self._settings)
             )
-            self._token_provider = azure.identity.get_bearer_token_provider(credential, TOKEN_SCOPE)
+            self._token_provider = azure.identity.get_bearer_token_provider(self._credential, TOKEN_SCOPE)
         return self._token_provider
 
     def _authorize(self, request: requests.PreparedRequest) -> requests.PreparedRequest:

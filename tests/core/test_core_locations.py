@@ -213,6 +213,26 @@ def test_only_an_operations_location_names_an_offer(location: str) -> None:
 
 
 @pytest.mark.parametrize(
+    "location",
+    [
+        f"https://user:topsecret@cloudpartner.azure.com{MIGRATED}",
+        "/api/offers?sig=topsecret",
+        f"{MIGRATED}?sig=topsecret#x",
+    ],
+)
+def test_the_error_for_a_location_shows_no_credential(location: str) -> None:
+    with pytest.raises(ValueError, match="redacted") as raised:
+        normalize_location(location, HOST)
+    assert "topsecret" not in str(raised.value)
+
+
+def test_the_error_for_an_offers_location_shows_no_credential() -> None:
+    with pytest.raises(ValueError, match="redacted") as raised:
+        offer_in_location("/api/offers?sig=topsecret")
+    assert "topsecret" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
     ("url", "parts"),
     [
         (HOST, ("https", "cloudpartner.azure.com", 443)),
@@ -225,11 +245,22 @@ def test_an_origin_is_scheme_host_and_port(url: str, parts: tuple[str, str, int]
 
 
 @pytest.mark.parametrize(
-    "url", ["", "localhost", "ftp://localhost", "https:///x", "https://u@localhost", "//x"]
+    "url",
+    [
+        "",
+        "localhost",
+        "ftp://localhost",
+        "https:///x",
+        "https://secret@localhost",
+        "//x",
+        "https://user:secret/x@localhost",
+        "https://[secret@localhost",
+    ],
 )
 def test_only_a_plain_http_url_has_an_origin(url: str) -> None:
-    with pytest.raises(ValueError, match="not a plain"):
+    with pytest.raises(ValueError, match=r"(?i)not a plain") as raised:
         origin(url)
+    assert "secret" not in str(raised.value)
 
 
 # --- operations from the list, which names no Location ----------------------------------------------------

@@ -128,6 +128,25 @@ def test_file_that_is_not_a_ca_bundle_is_a_value_error(
     assert emulator.requests() == []
 
 
+CA_VARIABLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE", "SSL_CERT_DIR")
+
+
+@both
+@pytest.mark.parametrize("source", ["certifi", "SSL_CERT_FILE"])
+def test_worker_and_triggerer_trust_the_same_certificates(
+    emulator: Emulator, connect: Connect, monkeypatch: pytest.MonkeyPatch, variant: str, source: str
+) -> None:
+    for name in CA_VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    if source == "certifi":
+        monkeypatch.setattr("requests.certs.where", lambda: emulator.ca)
+        monkeypatch.setattr("requests.adapters.DEFAULT_CA_BUNDLE_PATH", emulator.ca)
+    else:
+        monkeypatch.setenv(source, str(emulator.ca))
+    connect(emulator, extra={"verify": True})
+    assert get_status(variant).awaiting_publisher
+
+
 @pytest.fixture
 def certificates(emulator: Emulator, tmp_path: Path) -> Path:
     """A directory with the emulator's certificate authority and another one."""
@@ -169,6 +188,10 @@ def test_directory_without_the_certificate_does_not_trust_it(
         "user:topsecret@localhost",
         "https://topsecret@localhost",
         "https://user:top@secret@localhost",
+        "https://user:top/secret@localhost",
+        "https://user:top\nsecret@localhost",
+        "https://localhost?sig=topsecret",
+        "user:topsecret@local://host",
     ],
 )
 @pytest.mark.parametrize("what", ["host", "authority"])
@@ -176,14 +199,14 @@ def test_url_with_a_password_is_refused_without_quoting_it(
     emulator: Emulator, connect: Connect, variant: str, url: str, what: str
 ) -> None:
     if what == "host":
-        connect(emulator, host=url)
+        connect(emulator, host=url, port=443)
     else:
         connect(emulator, extra={"authority": url})
     with pytest.raises(
         ValueError, match=re.escape("must be like 'https://cloudpartner.azure.com'")
     ) as raised:
         get_status(variant)
-    assert "secret" not in str(raised.value)
+    assert not re.search("top|secret", str(raised.value))
     assert emulator.requests() == []
 
 
@@ -275,6 +298,9 @@ def write_certificates(directory: Path) -> None:
         ({"extra": {"timeout": -1}}, "timeout"),
         ({"extra": {"timeout": "nan"}}, "timeout"),
         ({"extra": {"timeout": []}}, "timeout"),
+        ({"extra": {"timeout": True}}, "timeout"),
+        ({"extra": {"api": "partner-center"}}, "'api' must be 'cloud-partner'"),
+        ({"extra": {"api": 1}}, "'api' must be 'cloud-partner'"),
         ({"extra": {"publisherId": 5}}, "publisherId"),
         ({"extra": {"tenantId": ["a"]}}, "tenantId"),
         ({"extra": {"authority": {}}}, "authority"),
@@ -424,6 +450,11 @@ def let_airflow(monkeypatch: pytest.MonkeyPatch, result: Connection | Exception)
 
     monkeypatch.setattr(CloudPartnerHook, "get_connection", get)
     monkeypatch.setattr(cloud_partner, "get_async_connection", aget)
+
+
+def test_the_supported_api_can_be_named(emulator: Emulator, connect: Connect) -> None:
+    connect(emulator, extra={"api": "cloud-partner"})
+    assert get_status("sync").awaiting_publisher
 
 
 @both

@@ -15,6 +15,7 @@ import pytest
 import requests
 import trustme
 from airflow.providers.http.hooks.http import HttpHook
+from azure.identity import ClientSecretCredential
 from harness import ODD, STRANGER, Connect, Log, Principal, eventually, operations
 from relay import running_relay
 
@@ -291,6 +292,43 @@ def test_a_redirect_is_not_followed(
 
 
 @both
+@pytest.mark.parametrize("location", ["https://[", "https://localhost:none/", "//"])
+def test_a_malformed_redirect_is_not_read(
+    hook: CloudPartnerHook, emulator: Emulator, variant: str, location: str
+) -> None:
+    emulator.inject(path="status$", status=302, headers={"Location": location})
+    with pytest.raises(CloudPartnerError, match="redirect, which is never followed"):
+        call(hook, variant, "get_offer_status", "slow")
+
+
+@both
+def test_cookies_of_the_service_are_not_returned(
+    relay: Relay, monkeypatch: pytest.MonkeyPatch, variant: str
+) -> None:
+    pass_on = relay.pass_on
+
+    def set_cookie(sent: Any) -> Any:
+        status, headers, body = pass_on(sent)
+        headers["Set-Cookie"] = "a=b; Path=/"
+        return status, headers, body
+
+    monkeypatch.setattr(relay, "pass_on", set_cookie)
+    hook = CloudPartnerHook()
+
+    async def read_twice() -> None:
+        async with hook:
+            await hook.aget_offer_status("slow")
+            await hook.aget_offer_status("slow")
+
+    if variant == "async":
+        asyncio.run(read_twice())
+    else:
+        hook.get_offer_status("slow")
+        hook.get_offer_status("slow")
+    assert [sent.headers["Cookie"] for sent in relay.requests] == [None, None]
+
+
+@both
 def test_a_location_on_another_host_is_rejected(
     hook: CloudPartnerHook, emulator: Emulator, foreign_host: socket.socket, variant: str
 ) -> None:
@@ -352,6 +390,24 @@ def test_a_request_without_a_response_times_out(emulator: Emulator, connect: Con
 
 
 @both
+def test_a_connect_timeout_is_an_unsent_request(emulator: Emulator, connect: Connect, variant: str) -> None:
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as listener:
+        waiting = [socket.socket() for _ in range(3)]
+        try:
+            for one in waiting:  # with a full backlog, the kernel does not answer further connections
+                one.setblocking(False)
+                one.connect_ex(listener.getsockname())
+            host = f"https://127.0.0.1:{listener.getsockname()[1]}"
+            connect(emulator, host=host, extra={"timeout": 2})
+            with pytest.raises(CloudPartnerError) as raised:
+                call(CloudPartnerHook(), variant, "get_offer_status", "slow")
+        finally:
+            for one in waiting:
+                one.close()
+    assert raised.value.is_unprocessed
+
+
+@both
 @pytest.mark.parametrize("close", ["before", "after"])
 def test_a_lost_connection_leaves_the_outcome_unknown(
     hook: CloudPartnerHook, emulator: Emulator, variant: str, close: str
@@ -410,6 +466,21 @@ def test_an_error_has_the_retry_after_of_the_response(
 
 
 # --- failed authentication ---
+
+
+def test_a_credential_is_closed_when_it_is_replaced(
+    hook: CloudPartnerHook, emulator: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closed: list[Any] = []
+    close = ClientSecretCredential.close
+    monkeypatch.setattr(
+        ClientSecretCredential, "close", lambda credential: (closed.append(credential), close(credential))
+    )
+    hook.get_offer_status("slow")
+    assert closed == []
+    emulator.revoke_tokens()
+    hook.get_offer_status("slow")
+    assert len(closed) == 1
 
 
 @both
