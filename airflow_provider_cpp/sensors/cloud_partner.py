@@ -55,6 +55,7 @@ class _PollingSensor(TemplateMixin, OfferTask, PollingMixin, BaseSensorOperator)
     """Poll once in a worker, then in the triggerer; with `deferrable=False`, in workers, as `mode` sets."""
 
     ui_color = "#d5e8f7"
+    max_wait: timedelta  # never None, unlike in other sensors
 
     def __init__(
         self,
@@ -164,7 +165,7 @@ class _PollingSensor(TemplateMixin, OfferTask, PollingMixin, BaseSensorOperator)
             self.subject,
             until=until,
             fail_on=fail_on,
-            max_wait=self.poke_interval if self.max_wait is None else self.max_wait.total_seconds(),
+            max_wait=self.max_wait.total_seconds(),
             exponential_backoff=self.exponential_backoff,
             started_at=started_at,
         )
@@ -277,9 +278,7 @@ class OperationSensor(_PollingSensor):
 class OfferStatusSensor(_PollingSensor):
     """Wait until an offer has one of several statuses, regardless of who started the operation.
 
-    The status may be the result of a task, of a colleague or of the portal. To wait for an operation that a
-    task started, use `OperationSensor`: an offer's status does not name its operation. Polling survives the
-    same faults as in `OperationSensor`.
+    The status may be the result of a task, of a colleague or of the portal.
 
     To wait for an operation that a task started, use `OperationSensor`: an offer's status does not name the
     operation that led to it. Polling survives the same faults as that of `OperationSensor`.
