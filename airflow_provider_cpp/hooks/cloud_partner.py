@@ -270,6 +270,10 @@ class CloudPartnerHook(BaseHook):
                 if not self.get_operation(operation_location).is_terminal:
                     self.cancel(*_offer_to_cancel(operation_location))
 
+    async def aget_operation_with_retries(self, operation_location: str) -> Operation:
+        """Read an operation, with the short retries of `acancel_operation`."""
+        return await tenacity.AsyncRetrying(**_SHORT_RETRY)(self.aget_operation, operation_location)
+
     async def acancel_operation(self, operation_location: str) -> None:
         """Async variant of `cancel_operation`."""
         async for attempt in tenacity.AsyncRetrying(**_SHORT_RETRY):
