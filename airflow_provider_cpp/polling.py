@@ -103,7 +103,10 @@ class PollingMixin(LinksMixin):
         return decision
 
     def _send(self, hook: CloudPartnerHook, request: Request[Progress]) -> Progress:
-        return hook.ask(request)
+        try:
+            return hook.ask(request)
+        except AuthenticationError as error:
+            raise hook.reload_after(error) from None
 
     def _poll_to_end(self, hook: CloudPartnerHook, poller: Poller) -> dict[str, Any]:
         """Return the event that ends polling; if the first poll brings none, defer or keep polling."""

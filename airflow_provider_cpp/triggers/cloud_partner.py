@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.compat.sdk import AirflowNotFoundException
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
-from airflow_provider_cpp.core.errors import CloudPartnerError, NotFoundError
+from airflow_provider_cpp.core.errors import AuthenticationError, CloudPartnerError, NotFoundError
 from airflow_provider_cpp.core.polling import Decision, Poller, PollSpec, PollState, Unchanged
 from airflow_provider_cpp.core.progress import effective_status
 from airflow_provider_cpp.portal.targets import OfferStatusTarget, OperationTarget
@@ -100,9 +100,12 @@ class PollTrigger(BaseTrigger):
         body: bytes | None = None
         try:
             request = poller.request((await hook.asettings()).base_url)
-            response, progress = await hook.apoll(
-                request, before=poller.known_body, until=poller.spec.deadline
-            )
+            try:
+                response, progress = await hook.apoll(
+                    request, before=poller.known_body, until=poller.spec.deadline
+                )
+            except AuthenticationError as error:
+                raise await hook.areload_after(error) from None
             result, body = progress or Unchanged(response.retry_after), response.body
         except CloudPartnerError as error:
             result = error

@@ -277,6 +277,20 @@ def test_401_with_a_fresh_token_ends_polling(emulator: Emulator, context: Contex
     assert len(polls(emulator)) == 4
 
 
+@two_modes
+def test_changed_secret_does_not_end_polling(
+    emulator: Emulator, connect: Connect, context: Context, mode: str, log: Log
+) -> None:
+    location = CloudPartnerHook().go_live("quick")
+    answer_in_turn(emulator, [], [])
+    emulator.inject(path=POLL, status=500)
+    emulator.inject(path=POLL, status=401, count=2)
+    # The settings differ from those of the polls before.
+    log.react("polling continues", lambda: connect(emulator, extra={"timeout": 29}))
+    assert wait(context, location, mode)["status"] == "succeeded"
+    assert len(log.containing("The connection has changed")) == 1
+
+
 def gone(emulator: Emulator) -> str:
     """The location of an unknown operation."""
     location = location_of(emulator, "going-live")
