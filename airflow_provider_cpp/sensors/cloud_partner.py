@@ -115,7 +115,11 @@ class _PollingSensor(TemplateMixin, OfferTask, PollingMixin, BaseSensorOperator)
         if self.reschedule and (decision.event is not None or poller.state != before):
             # Later polls run in other processes. A retry must not inherit the faults of this try.
             state = poller.state if decision.event is None else polling.PollState()
-            stored = {"started_at": poller.spec.started_at, "state": state.to_json()}
+            stored = {
+                "started_at": poller.spec.started_at,
+                "try_number": _try_number(context),
+                "state": state.to_json(),
+            }
             task_state.save(context, POLL_STATE_KEY, stored)
         if decision.event is not None:
             return PokeReturnValue(is_done=True, xcom_value=self._read_event(decision.event))
@@ -133,7 +137,9 @@ class _PollingSensor(TemplateMixin, OfferTask, PollingMixin, BaseSensorOperator)
         stored = task_state.load(context, POLL_STATE_KEY)
         try:
             is_current = stored["started_at"] >= poller.spec.started_at - _CLOCK_TOLERANCE
-            poller.state = polling.PollState.from_json(stored["state"]) if is_current else poller.state
+            # A killed try could not clear its state.
+            if is_current and stored.get("try_number") == _try_number(context):
+                poller.state = polling.PollState.from_json(stored["state"])
         except (KeyError, TypeError, ValueError):
             is_current = False
         age = time.time() - poller.spec.started_at
@@ -185,6 +191,11 @@ class _PollingSensor(TemplateMixin, OfferTask, PollingMixin, BaseSensorOperator)
             # Airflow's UI collapses its own line with the reason.
             self.log.warning(reason)
             raise AirflowSkipException(reason) from error
+
+
+def _try_number(context: Context) -> int | None:
+    number: int | None = getattr(context["ti"], "try_number", None)
+    return number
 
 
 class OperationSensor(_PollingSensor):

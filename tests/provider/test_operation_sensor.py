@@ -291,6 +291,19 @@ def test_changed_secret_does_not_end_polling(
     assert len(log.containing("The connection has changed")) == 1
 
 
+def test_retry_does_not_inherit_the_404_of_a_killed_try(emulator: Emulator, context: Context) -> None:
+    context |= {"task_state_store": StateStore()}
+    context["ti"].try_number = 1
+    context["ti"].first_reschedule_date = datetime.now(UTC) - timedelta(hours=1)
+    location = gone(emulator)
+    old = polling.PollState(not_found=1, not_found_since=time.time() - 3000)
+    stored = {"started_at": time.time() - 3600, "try_number": 1, "state": old.to_json()}
+    context["task_state_store"]["cloud_partner_poll_state"] = stored
+    context["ti"].try_number = 2
+    with pytest.raises(AirflowRescheduleException):
+        sensor(location, RESCHEDULE, timeout=604800).execute(context)
+
+
 def gone(emulator: Emulator) -> str:
     """The location of an unknown operation."""
     location = location_of(emulator, "going-live")
