@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import (
     AirflowFailException,
+    AirflowNotFoundException,
     AirflowSensorTimeout,
     AirflowSkipException,
     AirflowTaskTimeout,
@@ -20,7 +21,7 @@ from airflow_provider_cpp import task_state
 from airflow_provider_cpp.arguments import check_literal
 from airflow_provider_cpp.constants import DEFAULT_CONN_ID
 from airflow_provider_cpp.core import polling
-from airflow_provider_cpp.core.errors import NotFoundError
+from airflow_provider_cpp.core.errors import CloudPartnerError, NotFoundError
 from airflow_provider_cpp.core.http import quote_segment
 from airflow_provider_cpp.core.polling import FAILURE_STATUSES, SIGNOFF, SUCCESS_STATUSES, Until
 from airflow_provider_cpp.exceptions import fail_at_once
@@ -108,7 +109,13 @@ class _PollingSensor(TemplateMixin, OfferTask, PollingMixin, BaseSensorOperator)
     def poke(self, context: Context) -> PokeReturnValue | bool:
         """Poll once in a worker."""
         self._seconds = self.poke_interval
-        poller = self._poller = self._poller or self._resume_polling(context)
+        try:
+            poller = self._poller = self._poller or self._resume_polling(context)
+        except (AirflowNotFoundException, CloudPartnerError) as error:
+            if not self._is_resumed:
+                raise
+            self.log.warning("%s: the poll was not sent; polling continues. %s", self.subject, error)
+            return False
         before = poller.state
         decision = self._poll(self.hook, poller)
         self._seconds = decision.seconds

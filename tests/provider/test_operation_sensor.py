@@ -304,6 +304,16 @@ def test_retry_does_not_inherit_the_404_of_a_killed_try(emulator: Emulator, cont
         sensor(location, RESCHEDULE, timeout=604800).execute(context)
 
 
+def test_later_rescheduled_poll_survives_an_unreadable_connection(
+    emulator: Emulator, context: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    location = location_of(emulator, "going-live")
+    context["ti"].first_reschedule_date = datetime.now(UTC) - timedelta(seconds=10)
+    monkeypatch.delenv("AIRFLOW_CONN_CLOUD_PARTNER_DEFAULT")
+    with pytest.raises(AirflowRescheduleException):
+        sensor(location, RESCHEDULE).execute(context)
+
+
 def gone(emulator: Emulator) -> str:
     """The location of an unknown operation."""
     location = location_of(emulator, "going-live")
