@@ -7,9 +7,13 @@ import time
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from airflow.providers.common.compat.sdk import AirflowSensorTimeout, AirflowTaskTimeout
+from airflow.providers.common.compat.sdk import (
+    AirflowNotFoundException,
+    AirflowSensorTimeout,
+    AirflowTaskTimeout,
+)
 
-from airflow_provider_cpp.core.errors import AuthenticationError, CloudPartnerError
+from airflow_provider_cpp.core.errors import AuthenticationError, CloudPartnerError, NotFoundError
 from airflow_provider_cpp.core.polling import Poller, PollSpec, PollState
 from airflow_provider_cpp.core.progress import summarize
 from airflow_provider_cpp.events import read_event
@@ -88,22 +92,30 @@ class PollingMixin(LinksMixin):
     def _poll(self, hook: CloudPartnerHook, poller: Poller) -> Decision:
         """Poll once and log what changed."""
         result: Progress | CloudPartnerError
+        is_first = poller.state == PollState() and not self._is_resumed
         try:
             result = self._send(hook, poller.request(hook.settings.base_url))
             self._show_pages(summarize(poller.target, result))
         except CloudPartnerError as error:
             # A host without an identity must fail its task at the first poll, not poll until the timeout.
-            is_first = poller.state == PollState() and not self._is_resumed
             if is_first and isinstance(error, AuthenticationError) and error.unavailable:
                 raise
             result = error
+        except AirflowNotFoundException as error:
+            # Airflow raises it also during an outage: like a 404, it is final only after several polls.
+            if is_first:
+                raise
+            result = NotFoundError(str(error))
         decision = poller.feed(result, now=time.time(), jitter=random.random())  # noqa: S311
         for level, line in decision.log:
             self.log.log(level, line)
         return decision
 
     def _send(self, hook: CloudPartnerHook, request: Request[Progress]) -> Progress:
-        return hook.ask(request)
+        try:
+            return hook.ask(request)
+        except AuthenticationError as error:
+            raise hook.reload_after(error) from None
 
     def _poll_to_end(self, hook: CloudPartnerHook, poller: Poller) -> dict[str, Any]:
         """Return the event that ends polling; if the first poll brings none, defer or keep polling."""

@@ -11,11 +11,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-def has_store(context: Mapping[str, Any]) -> bool:
-    """Return whether this Airflow keeps state for tasks."""
-    return context.get("task_state_store") is not None
-
-
 def load(context: Mapping[str, Any], key: str) -> Any:
     """Return a stored JSON value; None if there is no value, no store, or the store does not respond."""
     store = context.get("task_state_store")

@@ -12,7 +12,7 @@ from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHo
 
 from airflow_provider_cpp.connection import check_extra, explain_airflow_errors
 from airflow_provider_cpp.constants import CONN_TYPE, DEFAULT_CONN_ID
-from airflow_provider_cpp.core.errors import CloudPartnerError
+from airflow_provider_cpp.core.errors import AuthenticationError, CloudPartnerError
 from airflow_provider_cpp.get_provider_info import CONNECTION_FIELDS, FIELD_BEHAVIOUR
 from airflow_provider_cpp.portal import requests as portal
 from airflow_provider_cpp.portal.locations import offer_in_location
@@ -270,6 +270,10 @@ class CloudPartnerHook(BaseHook):
                 if not self.get_operation(operation_location).is_terminal:
                     self.cancel(*_offer_to_cancel(operation_location))
 
+    async def aget_operation_with_retries(self, operation_location: str) -> Operation:
+        """Read an operation, with the short retries of `acancel_operation`."""
+        return await tenacity.AsyncRetrying(**_SHORT_RETRY)(self.aget_operation, operation_location)
+
     async def acancel_operation(self, operation_location: str) -> None:
         """Async variant of `cancel_operation`."""
         async for attempt in tenacity.AsyncRetrying(**_SHORT_RETRY):
@@ -309,6 +313,33 @@ class CloudPartnerHook(BaseHook):
             check_extra(self.cloud_partner_conn_id, raw_extra)
             self._settings = Settings.from_connection(connection, connection.extra_dejson)
         return self._settings
+
+    def reload_after(self, error: AuthenticationError) -> CloudPartnerError:
+        """Read the connection again after its credential was refused.
+
+        :return: a transient error if the settings changed, for later requests with the new ones; else `error`
+        """
+        if error.is_transient:
+            return error
+        settings = type(self)(self.cloud_partner_conn_id).settings
+        if settings == self._settings:
+            return error
+        self._settings = settings
+        self.__dict__.pop("_sync", None)
+        return _changed_connection(error)
+
+    async def areload_after(self, error: AuthenticationError) -> CloudPartnerError:
+        """Async variant of `reload_after`."""
+        if error.is_transient:
+            return error
+        settings = await type(self)(self.cloud_partner_conn_id).asettings()
+        if settings == self._settings:
+            return error
+        self._settings = settings
+        if self._shared is not None:
+            shared, self._shared = self._shared, None
+            await shared.release()
+        return _changed_connection(error)
 
     def get_conn(self, headers: Mapping[str, str] | None = None) -> requests.Session:
         """Return a new session, which adds a token, sends to the connection's host only, follows no redirect.
@@ -405,6 +436,10 @@ def _keep_alive_adapter() -> Any:
     from airflow.providers.http.hooks.http import HttpHook
 
     return HttpHook().keep_alive_adapter
+
+
+def _changed_connection(error: AuthenticationError) -> CloudPartnerError:
+    return CloudPartnerError(f"{error} The connection has changed; the next poll uses it.", unsent=True)
 
 
 def _offer_to_cancel(location: str) -> tuple[str, str]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import (
     AirflowFailException,
+    AirflowNotFoundException,
     AirflowSensorTimeout,
     AirflowSkipException,
     AirflowTaskTimeout,
@@ -20,7 +21,7 @@ from airflow_provider_cpp import task_state
 from airflow_provider_cpp.arguments import check_literal
 from airflow_provider_cpp.constants import DEFAULT_CONN_ID
 from airflow_provider_cpp.core import polling
-from airflow_provider_cpp.core.errors import NotFoundError
+from airflow_provider_cpp.core.errors import CloudPartnerError, NotFoundError
 from airflow_provider_cpp.core.http import quote_segment
 from airflow_provider_cpp.core.polling import FAILURE_STATUSES, SIGNOFF, SUCCESS_STATUSES, Until
 from airflow_provider_cpp.exceptions import fail_at_once
@@ -55,6 +56,7 @@ class _PollingSensor(TemplateMixin, OfferTask, PollingMixin, BaseSensorOperator)
     """Poll once in a worker, then in the triggerer; with `deferrable=False`, in workers, as `mode` sets."""
 
     ui_color = "#d5e8f7"
+    max_wait: timedelta  # never None, unlike in other sensors
 
     def __init__(
         self,
@@ -107,14 +109,24 @@ class _PollingSensor(TemplateMixin, OfferTask, PollingMixin, BaseSensorOperator)
     def poke(self, context: Context) -> PokeReturnValue | bool:
         """Poll once in a worker."""
         self._seconds = self.poke_interval
-        poller = self._poller = self._poller or self._resume_polling(context)
+        try:
+            poller = self._poller = self._poller or self._resume_polling(context)
+        except (AirflowNotFoundException, CloudPartnerError) as error:
+            if not self._is_resumed:
+                raise
+            self.log.warning("%s: the poll was not sent; polling continues. %s", self.subject, error)
+            return False
         before = poller.state
         decision = self._poll(self.hook, poller)
         self._seconds = decision.seconds
         if self.reschedule and (decision.event is not None or poller.state != before):
             # Later polls run in other processes. A retry must not inherit the faults of this try.
             state = poller.state if decision.event is None else polling.PollState()
-            stored = {"started_at": poller.spec.started_at, "state": state.to_json()}
+            stored = {
+                "started_at": poller.spec.started_at,
+                "try_number": _try_number(context),
+                "state": state.to_json(),
+            }
             task_state.save(context, POLL_STATE_KEY, stored)
         if decision.event is not None:
             return PokeReturnValue(is_done=True, xcom_value=self._read_event(decision.event))
@@ -132,7 +144,9 @@ class _PollingSensor(TemplateMixin, OfferTask, PollingMixin, BaseSensorOperator)
         stored = task_state.load(context, POLL_STATE_KEY)
         try:
             is_current = stored["started_at"] >= poller.spec.started_at - _CLOCK_TOLERANCE
-            poller.state = polling.PollState.from_json(stored["state"]) if is_current else poller.state
+            # A killed try could not clear its state.
+            if is_current and stored.get("try_number") == _try_number(context):
+                poller.state = polling.PollState.from_json(stored["state"])
         except (KeyError, TypeError, ValueError):
             is_current = False
         age = time.time() - poller.spec.started_at
@@ -164,7 +178,7 @@ class _PollingSensor(TemplateMixin, OfferTask, PollingMixin, BaseSensorOperator)
             self.subject,
             until=until,
             fail_on=fail_on,
-            max_wait=self.poke_interval if self.max_wait is None else self.max_wait.total_seconds(),
+            max_wait=self.max_wait.total_seconds(),
             exponential_backoff=self.exponential_backoff,
             started_at=started_at,
         )
@@ -184,6 +198,11 @@ class _PollingSensor(TemplateMixin, OfferTask, PollingMixin, BaseSensorOperator)
             # Airflow's UI collapses its own line with the reason.
             self.log.warning(reason)
             raise AirflowSkipException(reason) from error
+
+
+def _try_number(context: Context) -> int | None:
+    number: int | None = getattr(context["ti"], "try_number", None)
+    return number
 
 
 class OperationSensor(_PollingSensor):
@@ -277,9 +296,7 @@ class OperationSensor(_PollingSensor):
 class OfferStatusSensor(_PollingSensor):
     """Wait until an offer has one of several statuses, regardless of who started the operation.
 
-    The status may be the result of a task, of a colleague or of the portal. To wait for an operation that a
-    task started, use `OperationSensor`: an offer's status does not name its operation. Polling survives the
-    same faults as in `OperationSensor`.
+    The status may be the result of a task, of a colleague or of the portal.
 
     To wait for an operation that a task started, use `OperationSensor`: an offer's status does not name the
     operation that led to it. Polling survives the same faults as that of `OperationSensor`.

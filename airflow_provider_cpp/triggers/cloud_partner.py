@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.compat.sdk import AirflowNotFoundException
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
-from airflow_provider_cpp.core.errors import CloudPartnerError, NotFoundError
+from airflow_provider_cpp.core.errors import AuthenticationError, CloudPartnerError, NotFoundError
 from airflow_provider_cpp.core.polling import Decision, Poller, PollSpec, PollState, Unchanged
+from airflow_provider_cpp.core.progress import effective_status
 from airflow_provider_cpp.portal.targets import OfferStatusTarget, OperationTarget
 from airflow_provider_cpp.task_termination import describe_user_action
 from airflow_provider_cpp.transport.single_flight import single_flight
@@ -99,9 +100,12 @@ class PollTrigger(BaseTrigger):
         body: bytes | None = None
         try:
             request = poller.request((await hook.asettings()).base_url)
-            response, progress = await hook.apoll(
-                request, before=poller.known_body, until=poller.spec.deadline
-            )
+            try:
+                response, progress = await hook.apoll(
+                    request, before=poller.known_body, until=poller.spec.deadline
+                )
+            except AuthenticationError as error:
+                raise await hook.areload_after(error) from None
             result, body = progress or Unchanged(response.retry_after), response.body
         except CloudPartnerError as error:
             result = error
@@ -162,7 +166,8 @@ class OperationTrigger(PollTrigger):
 
         Airflow also calls this method when a user marks the task as success, when the next try has started,
         when another triggerer took over, when the Dag run timed out, and when another task of a Dag with
-        `fail_fast` failed. The operation then continues.
+        `fail_fast` failed. The operation then continues. It also continues if its status already ends the
+        polling with success: another trigger may have sent that event.
         """
         if not self.cancel_on_kill:
             return
@@ -188,8 +193,13 @@ class OperationTrigger(PollTrigger):
         if action is None:
             self.log.info("%s continues: no user failed or cleared the task.", name)
             return
-        self.log.warning("%s will be canceled (cancel_on_kill): a user %s the task.", name, action)
         async with await self._hook() as hook:
+            # A task whose other trigger sent the event of success is scheduled or queued like a cleared one.
+            status = effective_status(await hook.aget_operation_with_retries(self.operation_location))
+            if status in self.spec.until:
+                self.log.info("%s is not canceled: it reached the status %s.", name, status)
+                return
+            self.log.warning("%s will be canceled (cancel_on_kill): a user %s the task.", name, action)
             await hook.acancel_operation(self.operation_location)
 
 

@@ -199,9 +199,11 @@ def test_mapped_task_is_judged_by_its_own_state(
     assert describe_user_action(ti) == states.get("wait_4")
 
 
-def killed_trigger(location: str, *, cancel_on_kill: bool = True) -> OperationTrigger:
+def killed_trigger(
+    location: str, *, cancel_on_kill: bool = True, until: str = "succeeded"
+) -> OperationTrigger:
     now = time.time()
-    spec = {"subject": "contoso/slow", "until": ["succeeded"], "fail_on": ["failed"], "started_at": now}
+    spec = {"subject": "contoso/slow", "until": [until], "fail_on": ["failed"], "started_at": now}
     spec |= {"deadline": now + 60, "poke_interval": 0.01, "max_wait": 0.05}
     trigger = OperationTrigger(
         cloud_partner_conn_id="cloud_partner_default",
@@ -224,6 +226,19 @@ async def test_killed_trigger_cancels_after_a_users_action_only(
     report(state, other="failed")
     await killed_trigger(location).on_kill()
     assert len(cancels(emulator)) == canceled
+
+
+@pytest.mark.parametrize("until", ["running", "succeeded"])
+async def test_operation_that_reached_its_status_is_not_canceled(
+    emulator: Emulator, report: Report, log: Log, until: str
+) -> None:
+    """The trigger of another triggerer sent the event, and the task is scheduled."""
+    report("scheduled")
+    trigger = killed_trigger(await CloudPartnerHook().ago_live("slow"), until=until)
+    emulator.inject(path="/operations/", status=503)
+    await trigger.on_kill()
+    assert len(cancels(emulator)) == (until != "running")
+    assert bool(log.containing("is not canceled: it reached the status")) == (until == "running")
 
 
 async def test_killed_trigger_without_cancel_on_kill_sends_nothing(

@@ -277,6 +277,43 @@ def test_401_with_a_fresh_token_ends_polling(emulator: Emulator, context: Contex
     assert len(polls(emulator)) == 4
 
 
+@two_modes
+def test_changed_secret_does_not_end_polling(
+    emulator: Emulator, connect: Connect, context: Context, mode: str, log: Log
+) -> None:
+    location = CloudPartnerHook().go_live("quick")
+    answer_in_turn(emulator, [], [])
+    emulator.inject(path=POLL, status=500)
+    emulator.inject(path=POLL, status=401, count=2)
+    # The settings differ from those of the polls before.
+    log.react("polling continues", lambda: connect(emulator, extra={"timeout": 29}))
+    assert wait(context, location, mode)["status"] == "succeeded"
+    assert len(log.containing("The connection has changed")) == 1
+
+
+def test_retry_does_not_inherit_the_404_of_a_killed_try(emulator: Emulator, context: Context) -> None:
+    context |= {"task_state_store": StateStore()}
+    context["ti"].try_number = 1
+    context["ti"].first_reschedule_date = datetime.now(UTC) - timedelta(hours=1)
+    location = gone(emulator)
+    old = polling.PollState(not_found=1, not_found_since=time.time() - 3000)
+    stored = {"started_at": time.time() - 3600, "try_number": 1, "state": old.to_json()}
+    context["task_state_store"]["cloud_partner_poll_state"] = stored
+    context["ti"].try_number = 2
+    with pytest.raises(AirflowRescheduleException):
+        sensor(location, RESCHEDULE, timeout=604800).execute(context)
+
+
+def test_later_rescheduled_poll_survives_an_unreadable_connection(
+    emulator: Emulator, context: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    location = location_of(emulator, "going-live")
+    context["ti"].first_reschedule_date = datetime.now(UTC) - timedelta(seconds=10)
+    monkeypatch.delenv("AIRFLOW_CONN_CLOUD_PARTNER_DEFAULT")
+    with pytest.raises(AirflowRescheduleException):
+        sensor(location, RESCHEDULE).execute(context)
+
+
 def gone(emulator: Emulator) -> str:
     """The location of an unknown operation."""
     location = location_of(emulator, "going-live")
