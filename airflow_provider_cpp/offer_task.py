@@ -112,7 +112,7 @@ class OfferTask:
             # A mapped task group passes an argument on even if the Dag gives no value for it.
             if value is UNSET or (value is None and name in literals):
                 template = self._default_of(name)
-                value = self.render_template(template, context, jinja_env)  # type: ignore[attr-defined]
+                value = self.render_template(template, context, jinja_env)
                 setattr(self, name, value)
                 if template is None:
                     continue
