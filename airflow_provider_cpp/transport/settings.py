@@ -142,7 +142,7 @@ def ssl_context(settings: Settings) -> ssl.SSLContext | bool:
         return False
     if settings.verify is True:
         # The bundle of requests, so that worker and triggerer trust the same certificates.
-        return ssl.create_default_context(cafile=certs.where())  # type: ignore[attr-defined]  missing in the stubs
+        return ssl.create_default_context(cafile=certs.where())  # type: ignore[attr-defined]
     try:
         if Path(settings.verify).is_dir():
             return ssl.create_default_context(capath=settings.verify)
