@@ -30,7 +30,7 @@ Slot = Literal["draft", "preview", "production"]
 LONGEST = timedelta(days=36500)
 
 _TEMPLATE = re.compile(r"\{[{%#]")
-_DOTTED_PATH = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+")
+DOTTED_PATH = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+")
 _ADDRESS = re.compile(r"[^\s,;@\x00-\x1f]+@[^\s,;@\x00-\x1f]+")
 
 
@@ -144,7 +144,7 @@ def to_definition(name: str, value: Any) -> Any:
             f"not {type(value).__name__}. To start a task for each value of a list, expand the operator: "
             f".partial(...).expand({name}=...)."
         )
-    if not _DOTTED_PATH.fullmatch(value):
+    if not DOTTED_PATH.fullmatch(value):
         # The text is not shown, because it may be a definition with secrets.
         raise ValueError(
             f"{name} is text that is not the dotted path of a function. To pass a definition that another "

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import copy
 import functools
-import re
 from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.providers.common.compat.sdk import determine_kwargs
 
-from airflow_provider_cpp.arguments import Slot, check_literal
+from airflow_provider_cpp.arguments import DOTTED_PATH, Slot, check_literal
 from airflow_provider_cpp.constants import DEFAULT_CONN_ID
 from airflow_provider_cpp.core.errors import PreconditionFailedError
 from airflow_provider_cpp.core.redaction import redact
@@ -217,7 +216,7 @@ def _name_of(function: Callable[..., Any]) -> str:
 
 
 def _imported(dotted_path: str) -> Any:
-    if not re.fullmatch(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+", dotted_path):
+    if not DOTTED_PATH.fullmatch(dotted_path):
         # The message does not show the text, which could be a definition with secrets.
         raise ValueError("definition is text, but not the dotted path of a function")
     module, _, name = dotted_path.rpartition(".")

@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from airflow_provider_cpp.core.models import Submission
     from airflow_provider_cpp.release.lookup import OfferOperations
 
-#: Requests with an unknown outcome before the task fails.
-UNKNOWN_OUTCOMES = 3
 #: Seconds before each poll of an offer whose preview is being withdrawn; a cancel takes one to three minutes.
 WITHDRAWAL_DELAYS = (0.0, *(5.0,) * 60)
 
@@ -129,7 +127,7 @@ def cancel(
             unknown_outcomes += 1
             if error.accepted:
                 location = target.location
-            elif not error.has_unknown_outcome or unknown_outcomes >= UNKNOWN_OUTCOMES:
+            elif not error.has_unknown_outcome or unknown_outcomes >= lookup.UNKNOWN_OUTCOMES:
                 raise
             else:
                 log.warning("%s: checking whether the cancel had its effect. %s", offer, error)

@@ -37,6 +37,9 @@ LONGEST_PAUSE = 30.0
 SHORT_DELAYS = (0.0, 1.0, 2.0, 4.0, 8.0)
 LONG_DELAYS = (*SHORT_DELAYS, 15.0, 30.0, 60.0)
 
+#: Requests with an unknown outcome before the task fails.
+UNKNOWN_OUTCOMES = 3
+
 log = logging.getLogger(__name__)
 
 

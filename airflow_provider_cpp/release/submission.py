@@ -39,8 +39,6 @@ if TYPE_CHECKING:
 CANCELING_DELAYS = (5.0,) * 60
 #: Pauses in seconds between reads of an operation that the trigger of an earlier attempt may be canceling.
 KILLED_DELAYS = (5.0,) * 3
-#: Requests with an unknown outcome before the attempt of the task fails.
-UNKNOWN_OUTCOMES = 3
 
 _NEVER_ADOPTED = (OperationStatus.FAILED, OperationStatus.CANCELED)
 
@@ -332,14 +330,18 @@ class Submitter(ABC):
                     self._in_doubt = True
                 if found := self._find_started(error):
                     return found
-                if not error.has_unknown_outcome or error.accepted or unknown_outcomes >= UNKNOWN_OUTCOMES:
+                if (
+                    not error.has_unknown_outcome
+                    or error.accepted
+                    or unknown_outcomes >= lookup.UNKNOWN_OUTCOMES
+                ):
                     raise
                 log.warning(
                     "%s: found no %s that the request started; sending it again (attempt %d of %d).",
                     self.offer,
                     self.verb,
                     unknown_outcomes + 1,
-                    UNKNOWN_OUTCOMES,
+                    lookup.UNKNOWN_OUTCOMES,
                 )
             else:
                 self.journal.accepted(location)

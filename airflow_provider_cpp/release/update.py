@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_cpp.core.errors import CloudPartnerError, PreconditionFailedError
 from airflow_provider_cpp.release import lookup
-from airflow_provider_cpp.release.lookup import poll_delays, retry_transient
+from airflow_provider_cpp.release.lookup import OfferOperations, poll_delays, retry_transient
 
 if TYPE_CHECKING:
     from airflow_provider_cpp.core.models import Offer
@@ -42,9 +42,7 @@ class OfferUpdate:
 
     def read(self) -> Offer:
         """Return the draft."""
-        return retry_transient(
-            lambda: self.hook.get_offer(self.offer_id, self.publisher_id), description=f"Reading {self}"
-        )
+        return OfferOperations(self.hook, self.publisher_id, self.offer_id).get_offer()
 
     def write(self, before: Offer, changed: dict[str, Any]) -> Offer:
         """Write the changed offer, and return the offer that the service shows afterwards.
