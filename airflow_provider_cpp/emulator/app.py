@@ -140,7 +140,8 @@ class Api:
                 message = f"{problem} Allowed values are ['{API_VERSION}']."
                 raise ServiceError(400, "InvalidAPIVersion", message)
             request.state.principal = principal
-            service = self._service.lagging(request.state.lag) if request.state.lag else self._service
+            lag = request.state.lag
+            service = self._service.lagging(lag) if lag else self._service.frozen()
             if "publisher" in request.path_params:
                 service.check_publisher(request.path_params["publisher"], principal.publishers)
             return await endpoint(request, service)
@@ -292,7 +293,8 @@ class Control:
         return JSONResponse({"cleared": self._journal.clear()})
 
     async def _get_offers(self, _: Request) -> Response:
-        return JSONResponse([overview_document(self._service, offer) for offer in self._service.offers()])
+        service = self._service.frozen()
+        return JSONResponse([overview_document(service, offer) for offer in service.offers()])
 
     async def _get_faults(self, _: Request) -> Response:
         return JSONResponse(self._faults.documents)

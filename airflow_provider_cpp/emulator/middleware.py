@@ -60,7 +60,7 @@ class JournalMiddleware:
             path=scope["raw_path"].decode("ascii"),
             query=scope["query_string"].decode("ascii", "replace"),
         )
-        scope["state"]["entry"] = entry
+        scope.setdefault("state", {})["entry"] = entry
         # Read the whole body, so that no client loses its connection while it sends.
         body = await _body(receive)
         if body is None:

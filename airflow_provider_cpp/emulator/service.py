@@ -5,6 +5,7 @@ The package's docstring lists the assumptions where the specification is silent.
 
 from __future__ import annotations
 
+import copy
 import uuid
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
@@ -93,6 +94,16 @@ class Service:
             self._offers[offer.publisher_id, offer.id] = offer
 
     # -- reading
+
+    def frozen(self) -> Service:
+        """Return this service with its clock stopped, so that all parts of one response agree.
+
+        It shares the data: a change applies to this service, too.
+        """
+        now = self.now
+        service = copy.copy(self)
+        service._clock = lambda: now
+        return service
 
     def lagging(self, seconds: float) -> Service:
         """Return the service as it was in the past, for reading only. The drafts are as they are now.

@@ -6,9 +6,11 @@ import json
 from datetime import datetime
 from typing import Any
 
+import httpx
 import pytest
 
 from airflow_provider_cpp.emulator import seed as seeds
+from airflow_provider_cpp.emulator.app import create_app
 from airflow_provider_cpp.emulator.documents import (
     location,
     offer_document,
@@ -17,6 +19,9 @@ from airflow_provider_cpp.emulator.documents import (
     status_document,
     submission_document,
 )
+from airflow_provider_cpp.emulator.faults import Faults
+from airflow_provider_cpp.emulator.identity import Identity, Tokens
+from airflow_provider_cpp.emulator.journal import Journal
 from airflow_provider_cpp.emulator.offers import Offer, ServiceError, timestamp
 from airflow_provider_cpp.emulator.service import Service
 
@@ -31,8 +36,10 @@ both_variants = pytest.mark.parametrize("migrated", [True, False], ids=["migrate
 class Clock:
     def __init__(self) -> None:
         self.now = 1_800_000_000.0
+        self.seconds_per_reading = 0.0
 
     def __call__(self) -> float:
+        self.now += self.seconds_per_reading
         return self.now
 
     def advance(self, seconds: float) -> None:
@@ -641,3 +648,33 @@ def test_the_built_in_seed_is_as_documented() -> None:
     assert {state: states.count(state) for state in states} == {"preview": 3, "never-published": 2, "live": 3}
     assert [offer.migrated for offer in offers].count(False) == 2
     assert [bool(principal.publishers) for principal in seed.principals] == [True, False]
+
+
+async def test_all_parts_of_a_response_describe_one_moment() -> None:
+    service, _, clock = loaded(state="never-published", migrated=False, stepSeconds={"displaycertify": 0.5})
+    principal = seeds.Principal.model_validate({"tenantId": "t", "clientId": "c", "publishers": ["contoso"]})
+    tokens = Tokens(lifetime=3600)
+    app = create_app(
+        service,
+        Identity([], tokens, clock_offset=0),
+        tokens,
+        Journal(None),
+        Faults(),
+        clock_offset=0,
+        save=lambda: None,
+        reset=lambda: None,
+        report=lambda _: None,
+    )
+    service.publish(service.offer("contoso", "one"), EMAILS)
+    clock.advance(UNTIL_PREVIEW - 2.5 * DAY)
+    clock.seconds_per_reading = 0.1
+    headers = {"Authorization": f"Bearer {tokens.issue(principal)}"}
+    path = "/api/publishers/contoso/offers/one/status?api-version=2017-10-31"
+    transport = httpx.ASGITransport(app)
+    async with httpx.AsyncClient(transport=transport, base_url="https://emulator", headers=headers) as client:
+        answers = [(await client.get(path)).json() for _ in range(30)]
+    found = {(answer["status"], answer["steps"][-2]["status"]) for answer in answers}
+    assert found == {
+        ("running", "notStarted"),
+        ("waitingForPublisherReview", "waitingForPublisherReview"),
+    }
