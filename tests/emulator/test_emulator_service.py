@@ -650,8 +650,11 @@ def test_the_built_in_seed_is_as_documented() -> None:
     assert [bool(principal.publishers) for principal in seed.principals] == [True, False]
 
 
-async def test_all_parts_of_a_response_describe_one_moment() -> None:
-    service, _, clock = loaded(state="never-published", migrated=False, stepSeconds={"displaycertify": 0.5})
+# The number of clock readings before the last step ends: it must not end within a response, for any number.
+@pytest.mark.parametrize("readings", range(5, 15))
+async def test_all_parts_of_a_response_describe_one_moment(readings: int) -> None:
+    seconds = {"displaycertify": readings / 10}
+    service, _, clock = loaded(state="never-published", migrated=False, stepSeconds=seconds)
     principal = seeds.Principal.model_validate({"tenantId": "t", "clientId": "c", "publishers": ["contoso"]})
     tokens = Tokens(lifetime=3600)
     app = create_app(
