@@ -100,10 +100,7 @@ class Service:
 
         It shares the data: a change applies to this service, too.
         """
-        now = self.now
-        service = copy.copy(self)
-        service._clock = lambda: now
-        return service
+        return self._at(self.now)
 
     def lagging(self, seconds: float) -> Service:
         """Return the service as it was in the past, for reading only. The drafts are as they are now.
@@ -111,8 +108,7 @@ class Service:
         :param seconds: of the real service; the past ends at the time of the seed
         """
         then = max(self.now - seconds / self._time_scale, self._seeded_at)
-        past = Service(lambda: then, self._time_scale, self._clock_offset)
-        past.publishers = self.publishers
+        past = self._at(then)
         past._offers = {key: _as_of(offer, then) for key, offer in self._offers.items()}
         return past
 
@@ -330,6 +326,12 @@ class Service:
         return Cancellation(latest, at_once=state.awaits_signoff, accepted=True)
 
     # -- internal
+
+    def _at(self, then: float) -> Service:
+        """Return a service with the same data whose clock stands still at a time."""
+        service = copy.copy(self)
+        service._clock = lambda: then
+        return service
 
     def _from_seed(self, publisher_id: str, seed: OfferSeed) -> Offer:
         now = self.now

@@ -650,7 +650,7 @@ def test_the_built_in_seed_is_as_documented() -> None:
     assert [bool(principal.publishers) for principal in seed.principals] == [True, False]
 
 
-# The number of clock readings before the last step ends: it must not end within a response, for any number.
+# The last step ends after about this number of clock readings. No number may let it end within a response.
 @pytest.mark.parametrize("readings", range(5, 15))
 async def test_all_parts_of_a_response_describe_one_moment(readings: int) -> None:
     seconds = {"displaycertify": readings / 10}
