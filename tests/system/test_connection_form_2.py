@@ -40,7 +40,7 @@ def test_a_connection_is_made_tested_and_saved_with_the_form(
         page.locator(f"#extra__cloud_partner__{name}").fill(value)
     page.locator("#password").fill("a-wrong-secret")
     page.locator("#test-connection").click()
-    expect(page.get_by_text("The client secret is wrong: the secret's")).to_be_visible()
+    expect(page.get_by_text("Authentication failed: the client secret is wrong")).to_be_visible()
     page.locator("#password").fill(wanted["password"])
     page.locator("#test-connection").click()
     expect(page.get_by_text("Signed in; publisher contoso has")).to_be_visible()
